@@ -1,0 +1,40 @@
+# Two commands do all: `make run` and `make test`. Everything else is for those who change the code.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+ARGS   ?=
+
+.PHONY: run test check format bench clean
+
+$(VENV)/.run: pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing meshnode with its embedded engine into $(VENV)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[embedded]'
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing meshnode and what its tests need into $(VENV)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[embedded,dev]'
+	@touch $@ $(VENV)/.run
+
+run: $(VENV)/.run            ## start a node, ask its model one question, keep serving
+	@exec $(BIN)/meshnode up --hello $(ARGS)
+
+test: $(VENV)/.dev           ## every test
+	$(BIN)/python -m pytest $(ARGS)
+
+check: $(VENV)/.dev          ## lint and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.dev          ## measure the node against the engine itself; PEERS=1 adds LiteLLM
+	$(BIN)/python -m benchmarks $(if $(PEERS),--peers) $(ARGS)
+
+clean:
+	rm -rf $(VENV) build dist benchmarks/build

@@ -1,0 +1,1 @@
+"""meshnode: a peer-to-peer mesh of LLM inference nodes with no hub."""

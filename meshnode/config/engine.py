@@ -1,0 +1,42 @@
+"""Section `engine`: which engines this node fronts and how it speaks to them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from meshnode.config.types import Bytes, Positive, Seconds, Whole
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSection:
+    # "auto" probes default ports and falls back to the embedded engine, "embedded" runs it in any case, "none" serves
+    # no model; several may be given.
+    engines: tuple[str, ...] = ("auto",)
+    # OpenAI-compatible servers by URL, from the configuration only (SSRF, reliability.md T22).
+    urls: tuple[str, ...] = ()
+    # Between probes of default ports and known engines.
+    probe_s: Seconds = 10.0
+    # A local server answers a probe in milliseconds; a busy one in a second.
+    probe_timeout_s: Seconds = 2.0
+    # Connect to an engine.
+    connect_timeout_s: Seconds = 2.0
+    # Idle kept-alive connections per engine.
+    idle_connections: Whole = 256
+    # Requests at once to an engine that does not say how many it runs.
+    default_slots: Positive = 4
+    # Waiting requests per engine before 429: twice the slots, at least this many.
+    queue_min: Whole = 8
+    # Largest answer head and largest unstreamed answer read.
+    head_limit_bytes: Bytes = 64 * 1024
+    answer_limit_bytes: Bytes = 256 * 1024 * 1024
+    # The embedded model: its context per request, how many at once, and threads (0: cores of the machine).
+    embedded_context: Positive = 4096
+    embedded_slots: Positive = 4
+    embedded_threads: Whole = 0
+    # Whether the embedded engine may fetch its model (93 MB, once).
+    download: bool = True
+    # Restart back-off of a crashed child: from, to.
+    restart_min_s: Seconds = 0.5
+    restart_max_s: Seconds = 30.0
+    # From spawn to healthy; a large model on a slow disk needs a minute.
+    start_timeout_s: Seconds = 120.0

@@ -1,0 +1,221 @@
+"""The one exception tree. Every error meshnode raises on purpose is a node of it.
+
+    MeshnodeError
+    ├── ConfigError            the configuration is wrong; says every fault at once
+    ├── DecodeError            bytes from outside are malformed, oversized or not canonical
+    ├── IdentityError          a key, certificate or secret file cannot be used
+    │   ├── CertificateRefused     signature, time, mesh or key does not fit
+    │   ├── InviteRefused          unknown, used, expired or for another mesh
+    │   └── SecretFileError        unreadable, wrong mode, truncated
+    ├── LinkError              something between two nodes; the request may go elsewhere
+    │   ├── HandshakeFailed        before a link existed
+    │   ├── ProtocolViolation      the peer broke a rule: the link dies
+    │   ├── LinkClosed             the link ended under a stream
+    │   └── StreamReset            the peer cancelled one stream
+    └── RequestError           a request ends with this status; `dialects.status` gives it the client's shape
+        ├── BadRequest             400  theirs: malformed, missing or impossible
+        │   └── ContextExceeded        400  the prompt is longer than any reachable context
+        ├── Unauthorized           401
+        ├── Forbidden              403
+        ├── ModelNotFound          404  theirs: no node offers this name
+        ├── BodyTooLarge           413
+        ├── Overloaded             429  every slot and queue is full; Retry-After says when
+        ├── EngineFailed           502  ours: the engine refused, died or spoke nonsense
+        ├── PeerFailed             502  ours: the peer or the path to it broke
+        ├── NoPeerReachable        503  ours: the model is known, nobody who has it can be reached
+        ├── Draining               503  ours: this node is shutting down
+        └── DeadlineExceeded       504  ours: time ran out; `phase` says where
+
+Not for: exceptions of libraries. Each I/O room maps those where they arise, with `raise … from`.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class MeshnodeError(Exception):
+    """Base of every error of this package."""
+
+
+class ConfigError(MeshnodeError):
+    """The configuration cannot be used. `faults` lists every fault found, each with its origin."""
+
+    def __init__(self, faults: list[str]) -> None:
+        super().__init__("; ".join(faults))
+        self.faults = faults
+
+
+class DecodeError(MeshnodeError):
+    """Bytes from outside do not decode: malformed, too large, too deep, not canonical, of a wrong type."""
+
+
+class IdentityError(MeshnodeError):
+    """A key, certificate, invite or secret file cannot be used."""
+
+
+class CertificateRefused(IdentityError):
+    """A certificate's signature, time, mesh, role or key does not fit."""
+
+
+class InviteRefused(IdentityError):
+    """An invite is unknown, used, expired, or for another mesh."""
+
+
+class SecretFileError(IdentityError):
+    """A secret file is unreadable, truncated, or readable by others."""
+
+
+class LinkError(MeshnodeError):
+    """Something between two nodes failed."""
+
+
+class HandshakeFailed(LinkError):
+    """No link came about: refused, timed out, or not who was expected."""
+
+
+class ProtocolViolation(LinkError):
+    """The peer broke a rule of the protocol; the link is closed."""
+
+
+class LinkClosed(LinkError):
+    """The link ended while a stream was using it."""
+
+
+class StreamReset(LinkError):
+    """The peer cancelled one stream. `code` is its HTTP/2 error code."""
+
+    def __init__(self, message: str, code: int = 0) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class RequestError(MeshnodeError):
+    """A request ends with this.
+
+    `status` is the HTTP status, `kind` OpenAI's `type`, `code` OpenAI's `code` and the word that crosses links,
+    `elsewhere` whether another server may succeed where this one failed.
+    """
+
+    status: ClassVar[int] = 500
+    kind: ClassVar[str] = "server_error"
+    code: ClassVar[str] = "internal_error"
+    elsewhere: ClassVar[bool] = False
+
+    def __init__(self, message: str, *, param: str | None = None, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        self.retry_after_s = retry_after_s
+
+
+class BadRequest(RequestError):
+    """The request is malformed, lacks a field, or asks for what no engine here can do."""
+
+    status = 400
+    kind = "invalid_request_error"
+    code = "invalid_request"
+
+
+class ContextExceeded(BadRequest):
+    """The prompt is longer than the context of every node that offers the model."""
+
+    code = "context_length_exceeded"
+
+
+class Unauthorized(RequestError):
+    """No key, or one that is not known."""
+
+    status = 401
+    kind = "authentication_error"
+    code = "invalid_api_key"
+
+
+class Forbidden(RequestError):
+    """The caller may not do this: foreign Host or Origin, missing scope."""
+
+    status = 403
+    kind = "permission_error"
+    code = "forbidden"
+
+
+class ModelNotFound(RequestError):
+    """No node of the mesh offers a model of this name."""
+
+    status = 404
+    kind = "invalid_request_error"
+    code = "model_not_found"
+
+
+class BodyTooLarge(RequestError):
+    """The request body is larger than this node accepts."""
+
+    status = 413
+    kind = "invalid_request_error"
+    code = "request_too_large"
+
+
+class Overloaded(RequestError):
+    """Slots and queue are full. Full is not broken: breakers do not count it."""
+
+    status = 429
+    kind = "rate_limit_error"
+    code = "overloaded"
+    elsewhere = True
+
+
+class EngineFailed(RequestError):
+    """The engine could not be reached, refused, died or answered nonsense."""
+
+    status = 502
+    code = "engine_failed"
+    elsewhere = True
+
+
+class PeerFailed(RequestError):
+    """The peer that was to answer, or the path to it, broke."""
+
+    status = 502
+    code = "peer_failed"
+    elsewhere = True
+
+
+class NoPeerReachable(RequestError):
+    """The model is known, but no node that offers it can be reached now."""
+
+    status = 503
+    code = "no_peer_reachable"
+    elsewhere = True
+
+
+class Draining(RequestError):
+    """This node is shutting down and takes no new work."""
+
+    status = 503
+    code = "draining"
+    elsewhere = True
+
+
+class DeadlineExceeded(RequestError):
+    """Time ran out. `phase` says where: first_token, silence, total."""
+
+    status = 504
+    code = "deadline_exceeded"
+
+    def __init__(self, message: str, *, phase: str = "total", param: str | None = None) -> None:
+        super().__init__(message, param=param)
+        self.phase = phase
+
+
+def _by_code() -> dict[str, type[RequestError]]:
+    found: dict[str, type[RequestError]] = {}
+    pending: list[type[RequestError]] = [RequestError]
+    while pending:
+        cls = pending.pop()
+        found[cls.code] = cls
+        pending.extend(cls.__subclasses__())
+    return found
+
+
+REQUEST_ERRORS: dict[str, type[RequestError]] = _by_code()
+"""Every RequestError class by the code that names it between nodes."""

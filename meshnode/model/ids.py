@@ -1,0 +1,45 @@
+"""A node's id: its Ed25519 public key, and the forms people read. Not for keys themselves (identity)."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+
+from meshnode.errors import DecodeError
+
+_ID_BYTES = 32
+
+
+class NodeId(bytes):
+    """32 bytes of Ed25519 public key. Compares and hashes as bytes."""
+
+    __slots__ = ()
+
+    def __new__(cls, raw: bytes) -> NodeId:
+        if len(raw) != _ID_BYTES:
+            raise DecodeError(f"a node id has {_ID_BYTES} bytes, not {len(raw)}")
+        return super().__new__(cls, raw)
+
+    @property
+    def text(self) -> str:
+        """The whole id in lower-case base32 without padding (52 characters)."""
+        return base64.b32encode(self).decode().rstrip("=").lower()
+
+    @property
+    def short(self) -> str:
+        """Enough of the id for people to tell machines apart: `nq4f-7kta`."""
+        head = base64.b32encode(self[:5]).decode().lower()
+        return f"{head[:4]}-{head[4:]}"
+
+    @classmethod
+    def parse(cls, text: str) -> NodeId:
+        """Read what `text` wrote. Raises DecodeError."""
+        try:
+            return cls(base64.b32decode(text.upper() + "=" * (-len(text) % 8)))
+        except binascii.Error as error:
+            raise DecodeError(f"not a node id: {text!r:.80}") from error
+
+    def __repr__(self) -> str:
+        return f"NodeId({self.short})"
+
+    __str__ = __repr__

@@ -1,0 +1,73 @@
+"""A request on its way: what it asks, for whom, until when, and where it has been.
+
+Frozen: a hop makes a new one. Body bytes are the client's, untouched. Not for the answer (answer.py) nor for reading
+bodies (dialects.facts).
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+from meshnode.model.ids import NodeId
+
+FEATURES = ("chat", "completion", "embeddings", "rerank", "tools", "vision")
+"""Words an offer's `features` may hold and a job may need."""
+
+
+class Priority(enum.IntEnum):
+    """Three tiers; lower is served first."""
+
+    HIGH = 0
+    NORMAL = 1
+    LOW = 2
+
+
+class Label(enum.Enum):
+    """How far a request may travel (protocol.md §7)."""
+
+    PUBLIC = "public"
+    INTERNAL = "internal"
+    SENSITIVE = "sensitive"
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What routing must know of a body, read once without changing it.
+
+    `needs` are words of FEATURES; `prompt_tokens` an over-estimate; `max_tokens` 0 where the client named none;
+    `session` a key under which requests of one conversation meet, or None.
+    """
+
+    model: str
+    stream: bool = False
+    needs: frozenset[str] = frozenset({"chat"})
+    prompt_tokens: int = 0
+    max_tokens: int = 0
+    include_usage: bool = False
+    session: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One request and its envelope.
+
+    `deadline` is on this node's monotonic clock, in seconds; between nodes only what remains of it travels.
+    `target` is the server that the origin chose (None before it chose). `path` lists the nodes the job has passed,
+    origin first, without this one. `attempt` counts from 1 and fences late frames of older attempts.
+    """
+
+    id: str
+    route: str
+    body: bytes
+    facts: Facts
+    origin: NodeId
+    deadline: float
+    attempt: int = 1
+    target: NodeId | None = None
+    hops_left: int = 4
+    path: tuple[NodeId, ...] = ()
+    label: Label = Label.INTERNAL
+    priority: Priority = Priority.NORMAL
+    owner: str = ""
+    traceparent: str = ""

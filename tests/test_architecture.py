@@ -1,0 +1,134 @@
+"""The house rules that a machine can check: who may import whom, which rooms are pure, how large things may grow."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "meshnode"
+
+RANKS = {
+    "cli": 9, "__main__": 9, "testing": 9,
+    "node": 8, "__init__": 8,
+    "front": 7,
+    "dispatch": 6,
+    "mesh": 5, "engine": 5,
+    "net": 4, "observe": 4, "keep": 4,
+    "identity": 3, "noise": 3, "mux": 3, "gossip": 3, "routing": 3, "slots": 3, "dialects": 3,
+    "config": 2,
+    "model": 1,
+    "errors": 0,
+}  # fmt: skip
+"""A room imports only lower rows; a change here is a visible line of a diff."""
+
+LEAVES = {"observe"}
+"""I/O rooms that any other I/O room may use."""
+
+PURE = {"model", "identity", "noise", "mux", "gossip", "routing", "slots", "dialects", "config"}
+IMPURE_MODULES = {
+    "trio",
+    "socket",
+    "time",
+    "random",
+    "os",
+    "logging",
+    "threading",
+    "asyncio",
+    "subprocess",
+    "structlog",
+}
+CONFIG_READS_FILES = {"config"}
+
+ONLY_IMPORTER = {"cbor2": "model/codec.py", "h2": "mux", "noise": "noise", "pynvml": "engine", "quart": "front",
+                 "hypercorn": "front", "typer": "cli", "rich": "cli"}  # fmt: skip
+"""A library that is the business of one place."""
+
+MODULE_LINES = 400
+FUNCTION_LINES = 60
+CONSTRUCTOR_ARGUMENTS = 7
+
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+
+def room_of(path: Path) -> str:
+    relative = path.relative_to(PACKAGE)
+    return relative.parts[0] if len(relative.parts) > 1 else relative.stem
+
+
+def imports(tree: ast.AST) -> Iterator[tuple[str, int]]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, node.lineno) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module is not None:
+            assert node.level == 0, "imports are absolute"
+            if node.module == "meshnode":
+                yield from ((f"meshnode.{alias.name}", node.lineno) for alias in node.names)
+            else:
+                yield node.module, node.lineno
+
+
+def for_type_checking(tree: ast.AST) -> set[int]:
+    """Lines under `if TYPE_CHECKING:`, which import nothing at run time."""
+    lines: set[int] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            lines.update(range(node.lineno, (node.end_lineno or node.lineno) + 1))
+    return lines
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
+class TestModule:
+    def test_imports_only_lower_ranks(self, path: Path) -> None:
+        room = room_of(path)
+        tree = ast.parse(path.read_text())
+        for name, line in imports(tree):
+            parts = name.split(".")
+            if parts[0] != "meshnode" or len(parts) == 1:
+                continue
+            other = parts[1]
+            assert other in RANKS, f"{path}:{line}: {other} has no rank"
+            leaf = other in LEAVES and room not in PURE
+            assert other == room or RANKS[other] < RANKS[room] or leaf, f"{path}:{line}: {room} imports {other}"
+
+    def test_a_pure_room_stays_pure(self, path: Path) -> None:
+        room = room_of(path)
+        if room not in PURE:
+            return
+        for name, line in imports(ast.parse(path.read_text())):
+            root = name.split(".")[0]
+            handed_in = root == "random" and "Random" in path.read_text()
+            assert root not in IMPURE_MODULES or handed_in, f"{path}:{line}: a pure room imports {name}"
+
+    def test_a_library_has_one_importer(self, path: Path) -> None:
+        relative = str(path.relative_to(PACKAGE))
+        for name, line in imports(ast.parse(path.read_text())):
+            owner = ONLY_IMPORTER.get(name.split(".")[0])
+            assert owner is None or relative.startswith(owner), f"{path}:{line}: {name} belongs to {owner}"
+
+    def test_keeps_its_size(self, path: Path) -> None:
+        text = path.read_text()
+        assert text.count("\n") <= MODULE_LINES, f"{path} has grown past {MODULE_LINES} lines"
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                length = (node.end_lineno or node.lineno) - node.lineno + 1
+                assert length <= FUNCTION_LINES, f"{path}:{node.lineno}: {node.name} has {length} lines"
+                if node.name == "__init__":
+                    arguments = len(node.args.args) + len(node.args.kwonlyargs) - 1
+                    assert arguments <= CONSTRUCTOR_ARGUMENTS, f"{path}:{node.lineno}: {arguments} arguments"
+
+    def test_opens_with_what_it_is_for(self, path: Path) -> None:
+        assert ast.get_docstring(ast.parse(path.read_text())), f"{path} does not say what it is for"
+
+    def test_catches_everything_only_at_a_crash_barrier(self, path: Path) -> None:
+        lines = path.read_text().splitlines()
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ExceptHandler):
+                broad = node.type is None or (isinstance(node.type, ast.Name) and node.type.id == "Exception")
+                assert not broad or "crash barrier" in lines[node.lineno - 1], f"{path}:{node.lineno}: too broad"
+
+
+def test_every_room_has_a_rank() -> None:
+    assert {room_of(path) for path in MODULES} <= set(RANKS)
