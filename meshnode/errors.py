@@ -2,6 +2,7 @@
 
     MeshnodeError
     ├── ConfigError            the configuration is wrong; says every fault at once
+    ├── StartError             the node cannot start: an address or a home is in use; says by whom and what to do
     ├── DecodeError            bytes from outside are malformed, oversized or not canonical
     ├── IdentityError          a key, certificate or secret file cannot be used
     │   ├── CertificateRefused     signature, time, mesh or key does not fit
@@ -44,6 +45,10 @@ class ConfigError(MeshnodeError):
     def __init__(self, faults: list[str]) -> None:
         super().__init__("; ".join(faults))
         self.faults = faults
+
+
+class StartError(MeshnodeError):
+    """The node cannot start: an address or the home is in use. The message says by whom and what to do."""
 
 
 class DecodeError(MeshnodeError):

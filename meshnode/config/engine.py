@@ -24,6 +24,10 @@ class EngineSection:
     idle_connections: Whole = 256
     # Requests at once to an engine that does not say how many it runs.
     default_slots: Positive = 4
+    # The same for vLLM, which batches continuously: 256 is its own bound, a quarter keeps each answer quick.
+    batching_slots: Positive = 64
+    # The context Ollama gives a model that it loads for a request without `num_ctx` (OLLAMA_CONTEXT_LENGTH).
+    ollama_context: Positive = 4096
     # Waiting requests per engine before 429: twice the slots, at least this many.
     queue_min: Whole = 8
     # Largest answer head and largest unstreamed answer read.

@@ -1,0 +1,118 @@
+"""What `GET /mesh/status` says, as types: the part of it that people are shown.
+
+Unknown fields are ignored and missing ones have defaults, so that a command of one version reads a node of another.
+Not for `--json`, which prints the document as it came. The writer is node.py.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from meshnode.errors import DecodeError
+
+
+class NodeReport(msgspec.Struct, frozen=True):
+    id: str = ""
+    short: str = ""
+    name: str = ""
+    version: str = ""
+    uptime_s: float = 0
+    draining: bool = False
+    owner: str = ""
+
+
+class MeshReport(msgspec.Struct, frozen=True):
+    id: str = ""
+    name: str = ""
+    trust: str = ""
+    address: str | None = None
+    addresses: tuple[str, ...] = ()
+    nodes: int = 1
+
+
+class GpuReport(msgspec.Struct, frozen=True):
+    name: str = ""
+    memory_bytes: int = 0
+    free_bytes: int = 0
+
+
+class HardwareReport(msgspec.Struct, frozen=True):
+    gpus: tuple[GpuReport, ...] = ()
+    memory_bytes: int = 0
+    free_bytes: int = 0
+
+
+class EngineReport(msgspec.Struct, frozen=True):
+    """`progress` is the share of a download that is done, 0 to 1."""
+
+    name: str = ""
+    kind: str = ""
+    url: str = ""
+    state: str = ""
+    detail: str = ""
+    models: tuple[str, ...] = ()
+    slots: int = 0
+    busy: int = 0
+    queued: int = 0
+    progress: float | None = None
+
+
+class HolderReport(msgspec.Struct, frozen=True):
+    id: str = ""
+    name: str = ""
+    loaded: bool = False
+    slots: int = 0
+
+
+class ModelReport(msgspec.Struct, frozen=True):
+    name: str
+    context: int = 0
+    features: tuple[str, ...] = ()
+    nodes: tuple[HolderReport, ...] = ()
+
+
+class PeerReport(msgspec.Struct, frozen=True):
+    id: str = ""
+    short: str = ""
+    name: str = ""
+    state: str = ""
+    via: str | None = None
+    rtt_ms: float | None = None
+    models: tuple[str, ...] = ()
+    slots: int = 0
+    queue: int | None = None
+    owner: str = ""
+    posture: str = ""
+    version: str = ""
+    addresses: tuple[str, ...] = ()
+    last_seen_s: float | None = None
+
+
+class RequestsReport(msgspec.Struct, frozen=True):
+    running: int = 0
+    queued: int = 0
+    answered: int = 0
+    failed: int = 0
+
+
+class Report(msgspec.Struct, frozen=True):
+    """One node's view of itself and its mesh, at the moment of asking."""
+
+    node: NodeReport
+    mesh: MeshReport = MeshReport()
+    api: str = ""
+    hardware: HardwareReport = HardwareReport()
+    engines: tuple[EngineReport, ...] = ()
+    models: tuple[ModelReport, ...] = ()
+    peers: tuple[PeerReport, ...] = ()
+    requests: RequestsReport = RequestsReport()
+
+
+def read(document: Any) -> Report:
+    """Raises DecodeError when the document is not a node's status."""
+    try:
+        return msgspec.convert(document, Report, strict=False)
+    except msgspec.ValidationError as error:
+        raise DecodeError(f"this is not a meshnode's status: {error}") from error

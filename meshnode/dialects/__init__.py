@@ -1,0 +1,40 @@
+"""How requests, answers and errors are spelled for clients and between nodes. Pure.
+
+Not for sending (front) nor for serving (engine). Counterparts: model.job, model.answer, errors.
+"""
+
+from meshnode.dialects.facts import CHAT, COMPLETION, EMBEDDINGS, read_facts, rewrite_model
+from meshnode.dialects.openai import ModelCard, cards, model_body, model_list, not_found
+from meshnode.dialects.sse import (
+    KEEPALIVE,
+    StreamEnd,
+    StreamObserver,
+    Usage,
+    WholeEvents,
+    first_event_is_error,
+)
+from meshnode.dialects.status import event_error, from_wire, http_error, http_problem, to_wire
+
+__all__ = [
+    "CHAT",
+    "COMPLETION",
+    "EMBEDDINGS",
+    "KEEPALIVE",
+    "ModelCard",
+    "StreamEnd",
+    "StreamObserver",
+    "Usage",
+    "WholeEvents",
+    "cards",
+    "event_error",
+    "first_event_is_error",
+    "from_wire",
+    "http_error",
+    "http_problem",
+    "model_body",
+    "model_list",
+    "not_found",
+    "read_facts",
+    "rewrite_model",
+    "to_wire",
+]

@@ -1,0 +1,151 @@
+"""Jobs that arrive over links: served here when this node is the target, else passed on towards it.
+
+A relay never chooses another server and never reads the body. Refusals carry the error's name, so that the origin can
+decide; after the head, an error travels in the trailers. Counterpart: remote.py of the previous hop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import trio
+
+from meshnode.dialects import status
+from meshnode.dialects.facts import read_facts
+from meshnode.dispatch import remote, wire
+from meshnode.errors import (
+    BadRequest,
+    BodyTooLarge,
+    DeadlineExceeded,
+    DecodeError,
+    Draining,
+    LinkError,
+    NoPeerReachable,
+    RequestError,
+)
+from meshnode.observe import log
+
+if TYPE_CHECKING:
+    from meshnode.dispatch.dispatcher import Surroundings
+    from meshnode.dispatch.local import LocalAnswer
+    from meshnode.dispatch.remote import RemoteAnswer
+    from meshnode.net.link import Link, LinkStream
+    from meshnode.routing.seen import Seen
+
+logger = log.get("dispatch")
+
+PASSED_ON = ("content-type", "retry-after")
+"""Headers of an answer that travel, besides x-meshnode-*: the rest describe the engine's own connection."""
+
+
+class Inbound:
+    """Serves what peers send. One `serve` runs per stream, owned by the link and cancelled with the stream."""
+
+    def __init__(self, around: Surroundings, seen: Seen, body_limit_bytes: int, ended: Callable[[str, str], None]) -> None:
+        self._around = around
+        self._seen = seen
+        self._body_limit = body_limit_bytes
+        self._ended = ended
+        self.running = 0
+
+    async def serve(self, link: Link, stream: LinkStream) -> None:
+        """Answer one stream. Whatever goes wrong becomes an error head or an error trailer."""
+        self.running += 1
+        kind, outcome = "refuse", "ok"
+        try:
+            envelope = wire.read((await stream.head()).items())
+            kind = "serve" if envelope.target == self._around.me else "relay"
+            with trio.fail_after(envelope.remaining_s):
+                self._check(envelope, link)
+                answer = await (self._answer if kind == "serve" else self._pass_on)(envelope, stream)
+            await self._copy(answer, stream)
+        except (RequestError, DecodeError, trio.TooSlowError) as error:
+            refusal = _as_request_error(error)
+            outcome = refusal.code
+            await _refuse(stream, refusal)
+        except LinkError as error:
+            outcome = "link_lost"
+            logger.debug("the asking peer went away", peer=link.peer.short, reason=str(error))
+        finally:
+            self.running -= 1
+            self._ended(kind, outcome)
+
+    def _check(self, envelope: wire.Envelope, link: Link) -> None:
+        me = self._around.me
+        if envelope.path[-1] != link.peer:
+            raise BadRequest("the job's path does not end with the node that sent it")
+        if me in envelope.path:
+            raise NoPeerReachable(f"the job has been at {me.short} before: a loop")
+        if not self._seen.first((envelope.origin, envelope.id, envelope.attempt), trio.current_time()):
+            raise BadRequest("this attempt of the job has been here before")
+
+    async def _answer(self, envelope: wire.Envelope, stream: LinkStream) -> LocalAnswer:
+        body = await self._read_body(stream)
+        facts = read_facts(envelope.route, body, {})
+        return await self._around.local.serve(envelope.job(body, facts, trio.current_time()))
+
+    async def _pass_on(self, envelope: wire.Envelope, stream: LinkStream) -> RemoteAnswer:
+        view = self._around.view()
+        target = view.name(envelope.target)
+        if not self._around.relays:
+            raise NoPeerReachable("this node does not relay")
+        if self._around.local.draining:
+            raise Draining("this node is shutting down")
+        hop = self._around.next_hop(envelope.target, envelope.path, envelope.hops_left)
+        if hop is None:
+            raise NoPeerReachable(f"there is no path from {view.name(self._around.me)} to {target}")
+        body = await self._read_body(stream)
+        return await remote.ask(hop, envelope, body, self._around.me, target)
+
+    async def _read_body(self, stream: LinkStream) -> bytes:
+        body = bytearray()
+        while data := await stream.receive_some():
+            body += data
+            if len(body) > self._body_limit:
+                raise BodyTooLarge(f"request bodies may have {self._body_limit} bytes here")
+        return bytes(body)
+
+    async def _copy(self, answer: LocalAnswer | RemoteAnswer, stream: LinkStream) -> None:
+        try:
+            headers = [(":status", str(answer.status))]
+            headers += [
+                (name, value)
+                for name, value in answer.headers.items()
+                if name in PASSED_ON or name.startswith("x-meshnode-")
+            ]
+            await stream.send_head(headers)
+            try:
+                async for data in answer:
+                    await stream.send(data)
+            except RequestError as error:
+                trailers = [(wire.ERROR, error.code), (wire.MESSAGE, _header_text(error.message))]
+                await stream.finish(trailers)
+            else:
+                await stream.finish([*answer.trailers.items()] if wire.DONE in answer.trailers else [(wire.DONE, "1")])
+        finally:
+            with trio.CancelScope(shield=True):
+                await answer.aclose()
+
+
+async def _refuse(stream: LinkStream, error: RequestError) -> None:
+    headers, body = status.to_wire(error)
+    try:
+        await stream.send_head([(":status", str(error.status)), *headers.items()])
+        await stream.send(body)
+        await stream.finish([(wire.DONE, "1")])
+    except LinkError:
+        return
+
+
+def _as_request_error(error: RequestError | DecodeError | trio.TooSlowError) -> RequestError:
+    if isinstance(error, RequestError):
+        return error
+    if isinstance(error, trio.TooSlowError):
+        return DeadlineExceeded("no first byte within the time the client gave", phase="first_token")
+    return BadRequest(str(error))
+
+
+def _header_text(text: str) -> str:
+    """Header values are one visible line."""
+    return "".join(c if 32 <= ord(c) < 127 else " " for c in text)[:512].strip()

@@ -1,0 +1,132 @@
+"""The local door: a job waits for a slot of this node's engine, is served, and gives the slot back however it ends.
+
+Used by the origin for itself and by inbound.py for other nodes' jobs. Not for choosing whether to serve here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+import trio
+
+from meshnode.config.engine import EngineSection
+from meshnode.dialects.sse import StreamObserver
+from meshnode.dispatch.gate import Gate
+from meshnode.errors import Draining, EngineFailed
+from meshnode.model.answer import Answer
+from meshnode.model.job import Job
+from meshnode.slots.admission import Admission, Load
+
+
+class ServingEngine(Protocol):
+    """What this room needs of an engine (meshnode.engine has them)."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def slots(self) -> int: ...
+
+    async def serve(self, route: str, headers: Mapping[str, str], body: bytes) -> Answer: ...
+
+
+class LocalAnswer:
+    """An engine's answer whose first bytes are here. Ends with EngineFailed when the engine stopped short."""
+
+    def __init__(self, inner: Answer, first: bytes, release: Callable[[], None], headers: Mapping[str, str]) -> None:
+        self.status = inner.status
+        self.headers = headers
+        self.trailers: dict[str, str] = {}
+        self._inner = inner
+        self._first = first
+        self._release = release
+        streamed = inner.headers.get("content-type", "").startswith("text/event-stream")
+        self._observer = StreamObserver() if streamed and inner.status == 200 else None
+
+    def __aiter__(self) -> LocalAnswer:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if self._first:
+            data, self._first = self._first, b""
+        else:
+            try:
+                data = await self._inner.__anext__()
+            except StopAsyncIteration:
+                await self._ended()
+                raise
+        if self._observer is not None:
+            self._observer.feed(data)
+        return data
+
+    async def aclose(self) -> None:
+        try:
+            await self._inner.aclose()
+        finally:
+            self._release()
+
+    async def _ended(self) -> None:
+        await self.aclose()
+        if self._observer is not None and not self._observer.finished:
+            raise EngineFailed("the engine ended the stream before it said it was done")
+
+
+class Local:
+    """This node's engines, each behind its gate. `find` gives the engine that serves a job or raises a RequestError."""
+
+    def __init__(self, section: EngineSection, find: Callable[[Job], ServingEngine]) -> None:
+        self._section = section
+        self._find = find
+        self._gates: dict[str, tuple[Gate, int]] = {}
+        self.draining = False
+
+    async def serve(self, job: Job) -> LocalAnswer:
+        """Wait for a slot, ask the engine, return once its first bytes are here.
+
+        Raises RequestError: Overloaded, EngineFailed, ModelNotFound, Draining.
+        """
+        if self.draining:
+            raise Draining("this node is shutting down")
+        engine = self._find(job)
+        asked_at = trio.current_time()
+        gate = self._gate(engine)
+        ticket = await gate.enter(job, engine.name)
+        held = [ticket]
+
+        def release() -> None:
+            if held:
+                gate.leave(held.pop())
+
+        try:
+            queued_ms = int((trio.current_time() - asked_at) * 1000)
+            inner = await engine.serve(job.route, {}, job.body)
+            try:
+                first = await anext(inner, b"")
+            except BaseException:
+                with trio.CancelScope(shield=True):
+                    await inner.aclose()
+                raise
+            if not first and inner.status == 200:
+                raise EngineFailed(f"{engine.name} answered with an empty body")
+        except BaseException:
+            release()
+            raise
+        headers = {**inner.headers, "x-meshnode-queue-ms": str(queued_ms)}
+        return LocalAnswer(inner, first, release, headers)
+
+    def load(self, engine: str) -> Load | None:
+        """Slots and queue of one engine, None before its first job."""
+        found = self._gates.get(engine)
+        return found[0].load() if found is not None else None
+
+    def _gate(self, engine: ServingEngine) -> Gate:
+        found = self._gates.get(engine.name)
+        if found is None:
+            queue = max(self._section.queue_min, 2 * engine.slots)
+            found = (Gate(Admission(engine.slots, queue)), engine.slots)
+            self._gates[engine.name] = found
+        elif found[1] != engine.slots:
+            found[0].resize(engine.slots)
+            self._gates[engine.name] = (found[0], engine.slots)
+        return found[0]

@@ -1,0 +1,114 @@
+"""The remote door: a job goes out on a link to the next hop, and what comes back is an Answer.
+
+Counterpart: inbound.py at the next hop. Not for choosing the hop (routing) nor for trying again (dispatcher.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import trio
+
+from meshnode.dialects import status
+from meshnode.dispatch import wire
+from meshnode.errors import LinkError, PeerFailed
+
+if TYPE_CHECKING:
+    from meshnode.dispatch.wire import Envelope
+    from meshnode.model.ids import NodeId
+    from meshnode.net.link import Link, LinkStream
+
+CANCEL = 0x8
+"""RFC 9113 §7: the stream is no longer needed."""
+
+MAX_ERROR_BYTES = 256 * 1024
+"""A refusal's body is read up to here."""
+
+
+class RemoteAnswer:
+    """An answer that arrives over a link. Ends with PeerFailed when it was cut, with the server's error if it sent one."""
+
+    def __init__(self, stream: LinkStream, headers: Mapping[str, str], first: bytes, peer: str) -> None:
+        self.status = int(headers[":status"])
+        self.headers = {name: value for name, value in headers.items() if not name.startswith(":")}
+        self._stream = stream
+        self._first = first
+        self._peer = peer
+        self._over = False
+
+    @property
+    def trailers(self) -> Mapping[str, str]:
+        return self._stream.trailers
+
+    def __aiter__(self) -> RemoteAnswer:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if self._first:
+            first, self._first = self._first, b""
+            return first
+        if self._over:
+            raise StopAsyncIteration
+        try:
+            data = await self._stream.receive_some()
+        except LinkError as error:
+            self._over = True
+            raise PeerFailed(f"the answer from {self._peer} was cut: {error}") from error
+        if data:
+            return data
+        self._over = True
+        trailers = self._stream.trailers
+        if wire.ERROR in trailers:
+            raise status.from_wire(502, trailers, trailers.get(wire.MESSAGE, "").encode())
+        if wire.DONE not in trailers:
+            raise PeerFailed(f"the answer from {self._peer} ended early")
+        raise StopAsyncIteration
+
+    async def aclose(self) -> None:
+        if not self._over:
+            self._over = True
+            self._stream.reset(CANCEL)
+        await self._stream.aclose()
+
+
+async def ask(link: Link, envelope: Envelope, body: bytes, me: NodeId, peer: str) -> RemoteAnswer:
+    """Send a job over `link` and return once its first bytes are here.
+
+    `peer` names the server for error texts. Raises the server's RequestError, or PeerFailed. Cancelling resets the
+    stream, which cancels every hop behind it.
+    """
+    try:
+        stream = await link.request(wire.write(envelope, me), body)
+    except LinkError as error:
+        raise PeerFailed(f"{peer} cannot be reached: {error}") from error
+    try:
+        headers = await stream.head()
+        if wire.ERROR in headers:
+            raise status.from_wire(int(headers.get(":status", "502")), headers, await _read_all(stream))
+        first = await stream.receive_some()
+        answer = RemoteAnswer(stream, headers, first, peer)
+        if not first:
+            # Nothing but trailers: an empty body that was meant (or an error told there).
+            await answer.__anext__()
+    except StopAsyncIteration:
+        return answer
+    except LinkError as error:
+        stream.reset(CANCEL)
+        raise PeerFailed(f"{peer} was lost before it answered: {error}") from error
+    except BaseException:
+        stream.reset(CANCEL)
+        with trio.CancelScope(shield=True):
+            await stream.aclose()
+        raise
+    return answer
+
+
+async def _read_all(stream: LinkStream) -> bytes:
+    body = bytearray()
+    while len(body) < MAX_ERROR_BYTES:
+        data = await stream.receive_some()
+        if not data:
+            break
+        body += data
+    return bytes(body)

@@ -1,0 +1,144 @@
+"""A job's envelope as headers between nodes: written by the origin, rewritten by each relay, read by the server.
+
+The client's credentials are not among them; they end at the entry node. What travels of the deadline is the time that
+remains, never a wall clock. Counterpart: inbound.py. protocol.md §3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from meshnode.errors import DecodeError
+from meshnode.model.ids import NodeId
+from meshnode.model.job import Facts, Job, Label, Priority
+
+Headers = list[tuple[str, str]]
+
+MAX_HOPS = 8
+"""Longest path any node lets a job take (protocol.md §6)."""
+
+MAX_REMAINING_S = 86_400.0
+
+DONE = "meshnode-done"
+"""Trailer of an answer that ended as its server meant it to; without it the answer was cut."""
+
+ERROR = "meshnode-error"
+MESSAGE = "meshnode-message"
+
+_PRIORITIES = {priority.name.lower(): priority for priority in Priority}
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """What a hop must know of a job without reading its body. `remaining_s` counts from receipt."""
+
+    id: str
+    route: str
+    origin: NodeId
+    target: NodeId
+    attempt: int
+    remaining_s: float
+    hops_left: int
+    path: tuple[NodeId, ...]
+    label: Label
+    priority: Priority
+    owner: str
+    traceparent: str
+
+    def job(self, body: bytes, facts: Facts, now: float) -> Job:
+        """The job this envelope and `body` make at this node."""
+        return Job(
+            id=self.id,
+            route=self.route,
+            body=body,
+            facts=facts,
+            origin=self.origin,
+            deadline=now + self.remaining_s,
+            attempt=self.attempt,
+            target=self.target,
+            hops_left=self.hops_left,
+            path=self.path,
+            label=self.label,
+            priority=self.priority,
+            owner=self.owner,
+            traceparent=self.traceparent,
+        )
+
+
+def envelope_of(job: Job, target: NodeId, now: float) -> Envelope:
+    """The envelope of `job` as its origin sends it to `target`."""
+    return Envelope(
+        id=job.id,
+        route=job.route,
+        origin=job.origin,
+        target=target,
+        attempt=job.attempt,
+        remaining_s=job.deadline - now,
+        hops_left=job.hops_left,
+        path=job.path,
+        label=job.label,
+        priority=job.priority,
+        owner=job.owner,
+        traceparent=job.traceparent,
+    )
+
+
+def write(envelope: Envelope, me: NodeId) -> Headers:
+    """Headers for the next hop: one hop less, this node added to the path."""
+    headers = [
+        (":method", "POST"),
+        (":scheme", "mesh"),
+        (":authority", "mesh"),
+        (":path", envelope.route),
+        ("meshnode-job", envelope.id),
+        ("meshnode-attempt", str(envelope.attempt)),
+        ("meshnode-origin", envelope.origin.text),
+        ("meshnode-target", envelope.target.text),
+        ("meshnode-remaining-ms", str(max(0, int(min(envelope.remaining_s, MAX_REMAINING_S) * 1000)))),
+        ("meshnode-hops", str(envelope.hops_left - 1)),
+        ("meshnode-path", ",".join(node.text for node in (*envelope.path, me))),
+        ("meshnode-label", envelope.label.value),
+        ("meshnode-priority", envelope.priority.name.lower()),
+    ]
+    if envelope.owner:
+        headers.append(("meshnode-owner", envelope.owner))
+    if envelope.traceparent:
+        headers.append(("traceparent", envelope.traceparent))
+    return headers
+
+
+def read(headers: Iterable[tuple[str, str]]) -> Envelope:
+    """Read a peer's headers. Raises DecodeError for whatever `write` would not have written."""
+    found = dict(headers)
+    try:
+        path = tuple(NodeId.parse(part) for part in found["meshnode-path"].split(",", MAX_HOPS + 1))
+        envelope = Envelope(
+            id=found["meshnode-job"],
+            route=found[":path"],
+            origin=NodeId.parse(found["meshnode-origin"]),
+            target=NodeId.parse(found["meshnode-target"]),
+            attempt=int(found["meshnode-attempt"]),
+            remaining_s=int(found["meshnode-remaining-ms"]) / 1000,
+            hops_left=int(found["meshnode-hops"]),
+            path=path,
+            label=Label(found["meshnode-label"]),
+            priority=_PRIORITIES[found["meshnode-priority"]],
+            owner=found.get("meshnode-owner", ""),
+            traceparent=found.get("traceparent", ""),
+        )
+    except (KeyError, ValueError) as error:
+        raise DecodeError(f"a job's headers do not make sense: {error}") from error
+    bounded = (
+        0 < len(envelope.id) <= 128
+        and len(envelope.owner) <= 128
+        and len(envelope.traceparent) <= 128
+        and 0 <= envelope.hops_left < MAX_HOPS
+        and 1 <= envelope.attempt <= 100
+        and 0 <= envelope.remaining_s <= MAX_REMAINING_S
+        and len(path) + envelope.hops_left <= MAX_HOPS
+        and path[0] == envelope.origin
+    )
+    if not bounded:
+        raise DecodeError("a job's headers are out of bounds")
+    return envelope

@@ -1,0 +1,148 @@
+"""Carries the gossip machine's messages over links: one outgoing stream per neighbour, frames of length and message.
+
+The machine decides; this delivers, and wakes it when it asks. A neighbour that does not take its messages loses them
+(anti-entropy brings them again) rather than holding memory. Not for links themselves (peers.py).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+import trio
+
+from meshnode.errors import LinkError
+from meshnode.gossip.machine import (
+    Changed,
+    Describe,
+    Gossip,
+    Leave,
+    NeighbourDown,
+    NeighbourUp,
+    Received,
+    Send,
+    Tick,
+    Violation,
+)
+from meshnode.model.advert import Advert
+from meshnode.model.codec import MAX_BYTES
+from meshnode.model.ids import NodeId
+from meshnode.observe import log
+
+if TYPE_CHECKING:
+    from meshnode.gossip.machine import Event
+    from meshnode.net.link import Link, LinkStream
+
+logger = log.get("mesh")
+
+PATH = "/meshnode/gossip"
+_HEADERS = [(":method", "POST"), (":scheme", "mesh"), (":authority", "mesh"), (":path", PATH)]
+
+OUTBOX_BYTES = 1 << 20
+"""Messages waiting for one neighbour; a whole table of 250 nodes fits."""
+
+_LENGTH_BYTES = 4
+
+
+class _Outbox:
+    """Messages on their way to one neighbour. `link` tells one life of a neighbour from the next."""
+
+    def __init__(self, link: Link) -> None:
+        self.link = link
+        self.messages: deque[bytes] = deque()
+        self.bytes = 0
+        self.filled = trio.Event()
+
+    def put(self, message: bytes) -> bool:
+        if self.bytes + len(message) > OUTBOX_BYTES:
+            return False
+        self.messages.append(message)
+        self.bytes += len(message)
+        self.filled.set()
+        return True
+
+    async def take_all(self) -> bytes:
+        await self.filled.wait()
+        self.filled = trio.Event()
+        data = b"".join(len(m).to_bytes(_LENGTH_BYTES, "big") + m for m in self.messages)
+        self.messages.clear()
+        self.bytes = 0
+        return data
+
+
+class Gossiper:
+    """The shell of one Gossip machine. `changed` is called, without waiting, whenever a node's advert changed."""
+
+    def __init__(self, machine: Gossip, changed: Callable[[], None]) -> None:
+        self._machine = machine
+        self._changed = changed
+        self._outboxes: dict[NodeId, _Outbox] = {}
+        self._woken = trio.Event()
+
+    def adverts(self) -> Mapping[NodeId, Advert]:
+        """Living adverts, this node's included."""
+        return self._machine.adverts(trio.current_time())
+
+    def describe(self, advert: Advert) -> None:
+        """Say something new of this node; the machine numbers, signs and spreads it."""
+        self._handle(Describe(advert))
+
+    def leave(self) -> None:
+        """Tell everyone that this node is going."""
+        self._handle(Leave())
+
+    async def carry(self, link: Link) -> None:
+        """Exchange gossip with the neighbour behind `link` until the link ends."""
+        outbox = self._outboxes[link.peer] = _Outbox(link)
+        self._handle(NeighbourUp(link.peer))
+        try:
+            stream = await link.request(_HEADERS, end=False)
+            while True:
+                await stream.send(await outbox.take_all())
+        except LinkError as error:
+            logger.debug("gossip with a neighbour ended", peer=link.peer.short, reason=str(error))
+        finally:
+            if self._outboxes.get(link.peer) is outbox:
+                del self._outboxes[link.peer]
+                self._handle(NeighbourDown(link.peer))
+
+    async def receive(self, link: Link, stream: LinkStream) -> None:
+        """Read the neighbour's frames until its stream ends."""
+        buffer = bytearray()
+        while data := await stream.receive_some():
+            buffer += data
+            while len(buffer) >= _LENGTH_BYTES:
+                size = int.from_bytes(buffer[:_LENGTH_BYTES], "big")
+                if size > MAX_BYTES:
+                    logger.warning("a neighbour's gossip frame is too large", peer=link.peer.short, bytes=size)
+                    return
+                if len(buffer) < _LENGTH_BYTES + size:
+                    break
+                message = bytes(buffer[_LENGTH_BYTES : _LENGTH_BYTES + size])
+                del buffer[: _LENGTH_BYTES + size]
+                self._handle(Received(link.peer, message))
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Wake the machine when it asks. Returns only by cancellation."""
+        task_status.started()
+        while True:
+            wakeup = self._machine.next_wakeup()
+            self._woken = trio.Event()
+            with trio.move_on_at(wakeup if wakeup is not None else float("inf")):
+                await self._woken.wait()
+            self._handle(Tick())
+
+    def _handle(self, event: Event) -> None:
+        for command in self._machine.handle(event, trio.current_time()):
+            match command:
+                case Send(to, data):
+                    outbox = self._outboxes.get(to)
+                    if outbox is not None and not outbox.put(data):
+                        logger.debug("a neighbour takes no gossip", peer=to.short)
+                case Changed():
+                    self._changed()
+                case Violation(frm, reason):
+                    logger.warning("a neighbour's gossip breaks the rules", peer=frm.short, reason=reason)
+        if not isinstance(event, Tick):
+            self._woken.set()

@@ -1,0 +1,38 @@
+"""Logs as events with fields, in text for people or one JSON object a line. Never prompts, answers or credentials.
+
+Not for metrics (metrics.py). Rooms call `get("room")` once, at import; `configure` decides later how lines look.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, TextIO
+
+import structlog
+
+_LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+
+
+def get(room: str) -> Any:
+    """A logger whose lines say which room speaks. Calls take an event in words and fields."""
+    return structlog.get_logger(room=room)
+
+
+def configure(form: str = "text", level: str = "info", stream: TextIO | None = None) -> None:
+    """Choose how lines look: `text` for people, `json` for programs. Level is the least that is written."""
+    out = stream if stream is not None else sys.stderr
+    last: Any
+    if form == "json":
+        last = structlog.processors.JSONRenderer()
+    else:
+        last = structlog.dev.ConsoleRenderer(colors=out.isatty(), pad_event_to=0, sort_keys=False)
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso" if form == "json" else "%H:%M:%S", utc=form == "json"),
+            last,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
+        logger_factory=structlog.PrintLoggerFactory(file=out),
+        cache_logger_on_first_use=False,
+    )
