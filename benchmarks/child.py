@@ -47,7 +47,7 @@ def ready_line(lines: Iterable[str]) -> dict[str, Any] | None:
 class Child:
     """One running program. Its output goes to files `<name>.out` and `<name>.err` in a directory."""
 
-    def __init__(self, name: str, command: list[str], directory: Path, environment: Mapping[str, str] | None = None):
+    def __init__(self, name: str, command: list[str], directory: Path, environment: Mapping[str, str]):
         self.name = name
         self._out, self._err = directory / f"{name}.out", directory / f"{name}.err"
         with self._out.open("wb") as out, self._err.open("wb") as err:
@@ -56,7 +56,7 @@ class Child:
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=err,
-                env={**os.environ, **(environment or {})},
+                env=environment,
                 start_new_session=True,  # a Ctrl-C reaches only the benchmark, which then ends them in order
             )
 
@@ -106,9 +106,7 @@ class Child:
 
 
 @contextlib.contextmanager
-def running(
-    name: str, command: list[str], directory: Path, environment: Mapping[str, str] | None = None
-) -> Iterator[Child]:
+def running(name: str, command: list[str], directory: Path, environment: Mapping[str, str]) -> Iterator[Child]:
     """A child for as long as the block runs."""
     child = Child(name, command, directory, environment)
     try:

@@ -8,6 +8,7 @@
     │   ├── CertificateRefused     signature, time, mesh or key does not fit
     │   ├── InviteRefused          unknown, used, expired or for another mesh
     │   └── SecretFileError        unreadable, wrong mode, truncated
+    ├── EngineUnavailable      a local engine cannot be had: not installed, no model, or it will not start
     ├── LinkError              something between two nodes; the request may go elsewhere
     │   ├── HandshakeFailed        before a link existed
     │   ├── ProtocolViolation      the peer broke a rule: the link dies
@@ -48,7 +49,14 @@ class ConfigError(MeshnodeError):
 
 
 class StartError(MeshnodeError):
-    """The node cannot start: an address or the home is in use. The message says by whom and what to do."""
+    """The node cannot start: an address or the home is in use. The message says by whom and what to do.
+
+    `address` is the `host:port` that could not be listened on, where that is the reason.
+    """
+
+    def __init__(self, message: str, *, address: str | None = None) -> None:
+        super().__init__(message)
+        self.address = address
 
 
 class DecodeError(MeshnodeError):
@@ -69,6 +77,10 @@ class InviteRefused(IdentityError):
 
 class SecretFileError(IdentityError):
     """A secret file is unreadable, truncated, or readable by others."""
+
+
+class EngineUnavailable(MeshnodeError):
+    """A local engine cannot be had: its software is missing, its model cannot be fetched, or it will not start."""
 
 
 class LinkError(MeshnodeError):

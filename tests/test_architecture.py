@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parents[1] / "meshnode"
 
 RANKS = {
     "cli": 9, "__main__": 9, "testing": 9,
-    "node": 8, "__init__": 8,
+    "node": 8, "presence": 8, "chat": 8, "__init__": 8,
     "front": 7,
     "dispatch": 6,
     "mesh": 5, "engine": 5,

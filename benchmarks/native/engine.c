@@ -48,8 +48,10 @@ static int paced_count;
     "data: {\"id\":\"chatcmpl-bench\",\"object\":\"chat.completion.chunk\",\"created\":1700000000,\"model\":\"bench\"," choice "}\n\n"
 static const char FIRST[] =
     EVENT("\"choices\":[{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"Some\"},\"finish_reason\":null}]");
-static const char TOKEN[] =
-    EVENT("\"choices\":[{\"index\":0,\"delta\":{\"content\":\" token\"},\"finish_reason\":null}]");
+/* Numbered, so that a test sees one lost or doubled, and since LiteLLM ends a stream that repeats one token 100 times. */
+static char TOKEN[] =
+    EVENT("\"choices\":[{\"index\":0,\"delta\":{\"content\":\" 00000\"},\"finish_reason\":null}]");
+static char *token_number; /* where its last digit is */
 static const char FINISH[] = EVENT("\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]");
 static const char WHOLE[] =
     "{\"id\":\"chatcmpl-bench\",\"object\":\"chat.completion\",\"created\":1700000000,\"model\":\"bench\",\"choices\":"
@@ -123,6 +125,12 @@ static void put_finish(struct conn *c) {
     unpace(c);
 }
 
+static void put_token(struct conn *c, long number) {
+    char *digit = token_number;
+    for (int i = 0; i < 5; i++, number /= 10) *digit-- = (char)('0' + number % 10);
+    put_event(c, TOKEN, sizeof TOKEN - 1);
+}
+
 /* When the next event of a paced stream is due; its finish follows its last token by one interval. */
 static int64_t due_ns(const struct conn *c) { return c->start_ns + (int64_t)((double)c->sent * 1e9 / c->rate); }
 
@@ -131,8 +139,9 @@ static void produce(struct conn *c, int64_t now) {
     bool flat = c->rate <= 0;
     for (int n = 0; c->streaming && c->out_len < OUT_SIZE - 2048 && (flat ? n < 1 : due_ns(c) <= now); n++) {
         if (c->sent < c->tokens) {
-            bool first = c->sent++ == 0;
-            put_event(c, first ? FIRST : TOKEN, (first ? sizeof FIRST : sizeof TOKEN) - 1);
+            if (c->sent == 0) put_event(c, FIRST, sizeof FIRST - 1);
+            else put_token(c, c->sent);
+            c->sent++;
             if (flat && c->sent == c->tokens) put_finish(c);
         } else {
             put_finish(c);
@@ -321,6 +330,7 @@ static int listen_on(int port) {
 int main(int argc, char **argv) {
     signal(SIGPIPE, SIG_IGN);
     prctl(PR_SET_PDEATHSIG, SIGTERM); /* nothing is left behind when the runner is killed */
+    token_number = strstr(TOKEN, "00000\"}") + 4;
     if ((poller = epoll_create1(EPOLL_CLOEXEC)) < 0) die("epoll_create1");
     int listener = listen_on(argc > 1 ? atoi(argv[1]) : 0);
     struct epoll_event e = {.events = EPOLLIN, .data.fd = listener}, ready[TURN];

@@ -191,18 +191,19 @@ static void count_lines(struct client *c, const char *p, size_t n, int64_t now) 
 static bool take_head(struct client *c, const char **p, const char *end, int64_t now) {
     while (*p < end && c->head_len < HEAD_LIMIT) {
         c->head[c->head_len++] = *(*p)++;
-        if (c->head_len >= 4 && memcmp(c->head + c->head_len - 4, "\r\n\r\n", 4) == 0) {
-            c->head[c->head_len] = 0;
-            if (sscanf(c->head, "HTTP/1.%*d %d", &c->status) != 1) break;
-            char *length = strcasestr(c->head, "\r\ncontent-length:");
-            c->close_after = strcasestr(c->head, "\r\nconnection: close") != NULL;
-            c->left = length ? strtoull(length + 17, NULL, 10) : 0;
-            c->state = strcasestr(c->head, "\r\ntransfer-encoding: chunked") ? CHUNK_SIZE : LENGTH;
-            if (c->state == LENGTH && length == NULL) break;
-            return true;
-        }
+        if (c->head_len < 4 || memcmp(c->head + c->head_len - 4, "\r\n\r\n", 4) != 0) continue;
+        c->head[c->head_len] = 0;
+        bool http = sscanf(c->head, "HTTP/1.%*d %d", &c->status) == 1;
+        char *length = strcasestr(c->head, "\r\ncontent-length:");
+        bool chunked = strcasestr(c->head, "\r\ntransfer-encoding: chunked") != NULL;
+        c->close_after = strcasestr(c->head, "\r\nconnection: close") != NULL;
+        c->left = length && !chunked ? strtoull(length + 17, NULL, 10) : 0;
+        c->state = chunked ? CHUNK_SIZE : LENGTH;
+        if (http && (chunked || length)) return true;
+        hang_up(c, "not an HTTP/1.1 answer with a length", now);
+        return false;
     }
-    if (*p < end) hang_up(c, "not an HTTP/1.1 answer with a length", now);
+    if (c->head_len == HEAD_LIMIT) hang_up(c, "an answer head too long", now);
     return false;
 }
 
@@ -331,7 +332,7 @@ static int ascending(const void *a, const void *b) {
 }
 
 static void print_series(const char *name, struct series *s) {
-    qsort(s->us, s->n, sizeof *s->us, ascending);
+    if (s->n) qsort(s->us, s->n, sizeof *s->us, ascending);
 #define AT(q) (s->n ? s->us[(size_t)((double)(s->n - 1) * (q))] : 0)
     printf(",\"%s_n\":%zu,\"%s_p50_us\":%.1f,\"%s_p90_us\":%.1f,\"%s_p99_us\":%.1f", name, s->n, name, AT(0.5), name, AT(0.9), name, AT(0.99));
 }

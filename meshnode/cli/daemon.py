@@ -23,6 +23,9 @@ CHANGE_TIMEOUT_S = 90.0
 ANSWER_SILENCE_S = 960.0
 """A little longer than the node's own limit for a first token, so that its message is the one that is read."""
 
+CONTROL_PREFIX = "/mesh/"
+"""The secret is shown to no other route."""
+
 _WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared, not bound
 
 
@@ -47,6 +50,14 @@ class Daemon:
         with self._asked("POST", path, body, CHANGE_TIMEOUT_S) as response:
             return _document(response.read())
 
+    def answers(self) -> bool:
+        """Whether a node is there at all; it may still be busy starting."""
+        try:
+            with self._asked("GET", "/healthz", None, CONNECT_TIMEOUT_S):
+                return True
+        except MeshnodeError:
+            return False
+
     @contextmanager
     def streamed(self, path: str, body: Mapping[str, Any]) -> Iterator[Iterator[bytes]]:
         """The lines of a streamed answer. Raises as `get`, also from the iterator."""
@@ -61,16 +72,16 @@ class Daemon:
         headers = {"accept": "application/json, text/event-stream"}
         if body is not None:
             headers["content-type"] = "application/json"
-        if self.secret:
+        if self.secret and path.startswith(CONTROL_PREFIX) and method == "POST":
             headers["authorization"] = f"Bearer {self.secret}"
         try:
             connection.connect()
             connection.sock.settimeout(silence_s)
             connection.request(method, path, None if body is None else json.dumps(body).encode(), headers)
-            response = connection.getresponse()
-            if response.status >= 400:
-                raise refusal(response.read(), response.status)
-            yield response
+            with connection.getresponse() as response:
+                if response.status >= 400:
+                    raise refusal(response.read(), response.status)
+                yield response
         except ConnectionRefusedError as error:
             raise NotRunning(f"no meshnode answers at {self.api}; start one with: meshnode up") from error
         except (OSError, http.client.HTTPException) as error:

@@ -44,8 +44,18 @@ class HardwareReport(msgspec.Struct, frozen=True):
     free_bytes: int = 0
 
 
+class DownloadReport(msgspec.Struct, frozen=True):
+    done_bytes: int = 0
+    total_bytes: int = 0
+
+    @property
+    def share(self) -> float:
+        """How much is done, 0 to 1."""
+        return min(1.0, self.done_bytes / self.total_bytes) if self.total_bytes else 0.0
+
+
 class EngineReport(msgspec.Struct, frozen=True):
-    """`progress` is the share of a download that is done, 0 to 1."""
+    """`progress` is there while the engine fetches its model."""
 
     name: str = ""
     kind: str = ""
@@ -56,7 +66,7 @@ class EngineReport(msgspec.Struct, frozen=True):
     slots: int = 0
     busy: int = 0
     queued: int = 0
-    progress: float | None = None
+    progress: DownloadReport | None = None
 
 
 class HolderReport(msgspec.Struct, frozen=True):

@@ -106,7 +106,7 @@ def _program() -> str:
         return "meshnode"
     if called.name == "meshnode":
         return shlex.quote(_from_here(called))
-    if called.name == "__main__.py":
+    if called.parts[-2:] == ("meshnode", "__main__.py"):
         return f"{shlex.quote(_from_here(Path(sys.executable)))} -m meshnode"
     return "meshnode"
 

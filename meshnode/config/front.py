@@ -32,3 +32,7 @@ class FrontSection:
     idle_timeout_s: Seconds = 75.0
     # Accept queue: 100 gave 1 s connect stalls at 200 clients.
     backlog: Positive = 4096
+    # Deadline of a request that names none (`x-meshnode-timeout`): whole answers as dispatch.whole_s; streams may wait
+    # for a first token as long as dispatch.first_token_s lets them and then write for three quarters of an hour.
+    whole_deadline_s: Seconds = 600.0
+    stream_deadline_s: Seconds = 3600.0

@@ -20,6 +20,7 @@ from meshnode.config.front import FrontSection
 from meshnode.config.gossip import GossipSection
 from meshnode.config.mesh import MeshSection
 from meshnode.config.node import NodeSection
+from meshnode.config.routing import RoutingSection
 from meshnode.errors import ConfigError
 
 ENVIRONMENT_PREFIX = "MESHNODE_"
@@ -35,6 +36,7 @@ class Config:
     gossip: GossipSection = field(default_factory=GossipSection)
     engine: EngineSection = field(default_factory=EngineSection)
     dispatch: DispatchSection = field(default_factory=DispatchSection)
+    routing: RoutingSection = field(default_factory=RoutingSection)
     origins: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -46,6 +48,7 @@ SECTIONS: Mapping[str, type[Any]] = types.MappingProxyType(
         "gossip": GossipSection,
         "engine": EngineSection,
         "dispatch": DispatchSection,
+        "routing": RoutingSection,
     }
 )
 

@@ -21,9 +21,12 @@ class MeshSection:
     relay: bool = True
     # A handshake that takes longer is a scanner or a dead path.
     handshake_timeout_s: Seconds = 5.0
-    # Connections in handshake at once, and new ones per second and address (burst 5 s worth).
+    # Connections in handshake at once: each costs two Diffie-Hellman operations and a task.
     half_open: Positive = 64
+    # New connections per second and address (burst 5): a node behind one address dials again and again for minutes
+    # without notice, a flood from one machine does not take every half-open place.
     handshakes_per_s: Positive = 20
+    handshake_burst: Positive = 5
     # TCP connect: a LAN answers in milliseconds, the far side of the world in 0.3 s.
     dial_timeout_s: Seconds = 2.0
     # Re-dial back-off: from, to. Jittered, so that a restarted switch is not met by everyone at once.
@@ -36,6 +39,11 @@ class MeshSection:
     streams: Positive = 1024
     stream_window_bytes: Bytes = 256 * 1024
     link_window_bytes: Bytes = 1 << 24
+    # Streams a peer may cancel: a full table at once, then so many a minute (more while others end well). A peer that
+    # opens and cancels without end (CVE-2023-44487) makes work for nothing.
+    resets_per_min: Positive = 200
+    # SETTINGS, PING and empty frames: a link in order needs about 15 a minute.
+    control_frames_per_min: Positive = 1000
     # Bytes waiting to be written on one link before its producers wait.
     write_buffer_bytes: Bytes = 1 << 20
     # Up to this many nodes everyone is linked to everyone (protocol.md §5).

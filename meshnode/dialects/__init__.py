@@ -13,7 +13,7 @@ from meshnode.dialects.sse import (
     WholeEvents,
     first_event_is_error,
 )
-from meshnode.dialects.status import event_error, from_wire, http_error, http_problem, to_wire
+from meshnode.dialects.status import event_error, from_event, from_wire, http_error, http_problem, to_wire
 
 __all__ = [
     "CHAT",
@@ -28,6 +28,7 @@ __all__ = [
     "cards",
     "event_error",
     "first_event_is_error",
+    "from_event",
     "from_wire",
     "http_error",
     "http_problem",

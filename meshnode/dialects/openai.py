@@ -5,7 +5,7 @@ Not for choosing a server (routing). Counterpart: model.view, which they are mad
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,7 +74,7 @@ def model_list(offered: Iterable[ModelCard]) -> bytes:
 
 
 def model_body(offered: Sequence[ModelCard], asked: str) -> bytes:
-    """The body of `GET /v1/models/{id}`; `name@node` is found by its name. Raises ModelNotFound with the nearest name."""
+    """The body of `GET /v1/models/{id}`; `name@node` finds `name`. Raises ModelNotFound."""
     name, _ = split_pin(asked)
     for card in offered:
         if same_model(asked, card.id) or same_model(name, card.id):
@@ -87,8 +87,3 @@ def not_found(asked: str, known: Iterable[str]) -> ModelNotFound:
     near = closest(asked, known)
     hint = f" Did you mean '{near}'?" if near is not None else ""
     return ModelNotFound(f"The model '{asked[:200]}' does not exist in this mesh.{hint}", param="model")
-
-
-def answer_headers(node: str, model: str, extra: Mapping[str, str]) -> dict[str, str]:
-    """The `x-meshnode-*` headers of an answer: who served it and what else is known of the way."""
-    return {"x-meshnode-node": node, "x-meshnode-model": model, **{f"x-meshnode-{k}": v for k, v in extra.items()}}

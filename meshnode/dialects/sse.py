@@ -12,7 +12,7 @@ from typing import Final
 import msgspec
 
 KEEPALIVE: Final = b": keepalive\n\n"
-"""A comment: clients ignore it, and so do proxies' idle timers not."""
+"""A comment: clients ignore it, idle timers on the way do not."""
 
 TAIL_BYTES: Final = 16_384
 """Kept of a stream's end: the last delta, the usage event and `[DONE]` take about 1 KiB; vLLM's with logprobs 8."""
@@ -151,10 +151,10 @@ def _read(data: bytes) -> _Event | None:
 
 
 def first_event_is_error(chunk: bytes) -> bool:
-    """Whether a stream begins with an error: then its status can still be an error's. Comments before it are skipped."""
+    """Whether a stream begins with an error, so that its status can still be an error's. Comments are skipped."""
     for line in chunk[:TAIL_BYTES].splitlines():
         if line.startswith(b"data:"):
-            return line[5:].lstrip().startswith(b'{"error"') or _is_error(line[5:])
+            return _is_error(line[5:])
         if line.startswith(b"event:") and line[6:].strip() == b"error":
             return True
     return False

@@ -17,6 +17,7 @@ from meshnode.errors import (
     BodyTooLarge,
     ContextExceeded,
     DeadlineExceeded,
+    EngineFailed,
     Forbidden,
     ModelNotFound,
     NoPeerReachable,
@@ -119,6 +120,19 @@ def from_wire(status: int, headers: Mapping[str, str], body: bytes) -> RequestEr
     return cls(message, param=param, retry_after_s=_retry_after_s(headers))
 
 
+def from_event(chunk: bytes) -> RequestError:
+    """The error that a stream began with (sse.first_event_is_error): ours by its code, an engine's by its number."""
+    data = next((line[5:].strip() for line in chunk.splitlines() if line.startswith(b"data:")), b"")
+    said = _error_object(data)
+    named = REQUEST_ERRORS.get(said.get("code") or "")
+    number = said.get("status")
+    if named is not None:
+        return from_wire(named.status, {CODE_HEADER: named.code}, data)
+    if isinstance(number, int) and 400 <= number < 500:
+        return from_wire(number, {}, data)
+    return EngineFailed(str(said.get("message") or "The engine began its stream with an error")[:MESSAGE_CHARACTERS])
+
+
 def _class_of(status: int, said: Mapping[str, Any]) -> type[RequestError]:
     if _CONTEXT_CODES & {said.get("code"), said.get("type")}:
         return ContextExceeded
@@ -135,7 +149,7 @@ def _error_object(body: bytes) -> dict[str, Any]:
         inner = said.get("error", said)
         if isinstance(inner, dict):
             found = {key: value for key, value in inner.items() if isinstance(value, str)}
-            return {"message": found.get("detail"), **found}
+            return {"message": found.get("detail"), "status": inner.get("code"), **found}
         return {"message": inner if isinstance(inner, str) else None}
     return {}
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
+from random import Random
 from typing import TYPE_CHECKING
 
 import trio
@@ -20,11 +21,10 @@ from meshnode.dispatch.delivered import Delivered
 from meshnode.dispatch.local import Local
 from meshnode.dispatch.watch import Watch
 from meshnode.dispatch.wire import envelope_of
-from meshnode.errors import DeadlineExceeded, NoPeerReachable, PeerFailed, RequestError
+from meshnode.errors import DeadlineExceeded, NoPeerReachable, Overloaded, PeerFailed, RequestError
 from meshnode.model.ids import NodeId
 from meshnode.observe import log
-from meshnode.routing.explain import reason
-from meshnode.routing.plan import Attempt, Planner
+from meshnode.routing import Attempt, Flight, Plan, Router, reason
 
 if TYPE_CHECKING:
     from meshnode.model.answer import Answer
@@ -38,91 +38,151 @@ logger = log.get("dispatch")
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What dispatch needs of the node around it, handed in by node.py.
-
-    `link` gives the live link to a neighbour; `next_hop` the link towards a target past a path, within hops left.
-    """
+    """What dispatch needs of the node around it, handed in by node.py. `link` gives the live link to a neighbour."""
 
     me: NodeId
     relays: bool
     view: Callable[[], View]
     link: Callable[[NodeId], Link | None]
-    next_hop: Callable[[NodeId, tuple[NodeId, ...], int], Link | None]
+    router: Router
     local: Local
+    metrics: Metrics
+
+
+@dataclass(frozen=True, slots=True)
+class _Tried:
+    """The server that answered, as the `number`th of `plan`'s attempts, counted from 1."""
+
+    answer: Answer
+    attempt: Attempt
+    flight: Flight
+    number: int
 
 
 class Dispatcher:
     """`await dispatch(job)` returns an Answer or raises a RequestError; leaving it cancels everything behind it."""
 
-    def __init__(
-        self, around: Surroundings, section: DispatchSection, planner: Planner, watch: Watch, metrics: Metrics
-    ) -> None:
+    def __init__(self, around: Surroundings, section: DispatchSection, watch: Watch, rng: Random) -> None:
         self._around = around
         self._section = section
-        self._planner = planner
         self._watch = watch
-        self._metrics = metrics
+        self._rng = rng
         self.running = 0
         self.answered = 0
         self.failed = 0
 
     async def dispatch(self, job: Job) -> Delivered:
         """Answer one request of this node's own clients. Raises RequestError when nobody could."""
-        self.running += 1
         began = trio.current_time()
+        job = dataclasses.replace(job, hops_left=self._section.hops)
+        self.running += 1
         try:
-            plan = self._planner.plan(job, self._around.view(), began)
-            answer, attempt, number = await self._first_that_answers(job, plan.attempts, began)
-        except BaseException as error:
-            self.running -= 1
-            if isinstance(error, RequestError):
-                self.failed += 1
-                self._metrics.ended("", "", error.code)
+            around = self._around
+            plan = around.router.plan(job, around.view(), around.local.state(), self._rng, began)
+            tried = await self._first_that_answers(job, plan, began)
+        except RequestError as error:
+            self._settle("", "", error.code)
             raise
-        return Delivered(answer, self._headers(answer, attempt, number, plan.attempts), self._section.silence_s, self._watch,
-                         lambda error: self._ended(attempt, error))
+        except BaseException:
+            self._settle("", "", "cancelled")
+            raise
+        node = self._name(tried.attempt)
+        around.metrics.first_token(tried.attempt.model, node, trio.current_time() - began)
+        return Delivered(
+            tried.answer, self._headers(tried, plan), self._section.silence_s, self._watch, self._at_end(tried, node)
+        )
 
-    async def _first_that_answers(
-        self, job: Job, attempts: tuple[Attempt, ...], began: float
-    ) -> tuple[Answer, Attempt, int]:
+    async def _first_that_answers(self, job: Job, plan: Plan, began: float) -> _Tried:
         phase_s = self._section.first_token_s if job.facts.stream else self._section.whole_s
         until = min(job.deadline, began + phase_s)
         last: RequestError | None = None
-        for number, attempt in enumerate(attempts, 1):
-            self._metrics.attempt()
-            started = self._planner.started(attempt, trio.current_time())
+        for number, attempt in enumerate(plan.attempts, 1):
+            self._around.metrics.attempt()
+            flight = self._around.router.started(attempt, job.facts.prompt_tokens, trio.current_time())
             try:
                 with trio.fail_at(until):
                     answer = await self._try(dataclasses.replace(job, attempt=number), attempt)
             except trio.TooSlowError:
-                self._planner.failed(started, trio.current_time(), broken=True)
+                self._around.router.failed(flight, trio.current_time())
                 raise self._too_slow(job, attempt, trio.current_time() - began) from None
             except RequestError as error:
-                self._planner.failed(started, trio.current_time(), broken=error.elsewhere, full=error.status == 429)
+                self._learn(flight, error)
                 if not error.elsewhere:
                     raise
                 last = error
                 logger.info("a server did not answer", job=job.id, node=self._name(attempt), attempt=number,
                             code=error.code, reason=error.message)  # fmt: skip
-                continue
             except BaseException:
-                self._planner.left(started)
+                self._around.router.cancelled(flight, trio.current_time())
                 raise
-            self._planner.first_byte(started, job.facts.prompt_tokens, trio.current_time())
-            self._metrics.first_token(attempt.model, self._name(attempt), trio.current_time() - began)
-            self._started = started
-            return answer, attempt, number
-        if last is None:
-            raise NoPeerReachable(f"nobody was left to ask for {job.facts.model!r}")
-        raise last
+            else:
+                self._around.router.first_token(flight, trio.current_time())
+                return _Tried(answer, attempt, flight, number)
+        raise last if last is not None else NoPeerReachable(f"nobody was left to ask for {job.facts.model!r}")
 
     async def _try(self, job: Job, attempt: Attempt) -> Answer:
         body = rewrite_model(job.body, attempt.model) if attempt.model != job.facts.model else job.body
         if attempt.node == self._around.me:
-            return await self._around.local.serve(dataclasses.replace(job, body=body, target=attempt.node))
-        link = self._around.link(attempt.path[1])
+            facts = dataclasses.replace(job.facts, model=attempt.model)
+            return await self._around.local.serve(dataclasses.replace(job, body=body, facts=facts, target=attempt.node))
         name = self._name(attempt)
+        link = self._around.link(attempt.path[1])
         if link is None:
             raise PeerFailed(f"{name} cannot be reached: the link is gone")
         envelope = envelope_of(job, attempt.node, trio.current_time())
         return await remote.ask(link, envelope, body, self._around.me, name)
+
+    def _learn(self, flight: Flight, error: RequestError) -> None:
+        now = trio.current_time()
+        if isinstance(error, Overloaded):
+            self._around.router.refused(flight, error.retry_after_s, now)
+        elif error.elsewhere:
+            self._around.router.failed(flight, now)
+        else:
+            self._around.router.cancelled(flight, now)
+
+    def _at_end(self, tried: _Tried, node: str) -> Callable[[Delivered, RequestError | None, bool], None]:
+        def ended(answer: Delivered, error: RequestError | None, whole: bool) -> None:
+            now = trio.current_time()
+            if error is not None:
+                self._around.router.failed(tried.flight, now)
+            elif whole:
+                self._around.router.finished(tried.flight, answer.chunks, now)
+            else:
+                self._around.router.cancelled(tried.flight, now)
+            outcome = error.code if error is not None else "ok" if whole else "cancelled"
+            self._settle(tried.attempt.model, node, outcome)
+
+        return ended
+
+    def _settle(self, model: str, node: str, outcome: str) -> None:
+        self.running -= 1
+        if outcome == "ok":
+            self.answered += 1
+        elif outcome != "cancelled":
+            self.failed += 1
+        self._around.metrics.ended(model, node, outcome)
+
+    def _headers(self, tried: _Tried, plan: Plan) -> dict[str, str]:
+        view = self._around.view()
+        return {
+            **tried.answer.headers,
+            "x-meshnode-node": _visible(self._name(tried.attempt)),
+            "x-meshnode-model": _visible(tried.attempt.model),
+            "x-meshnode-path": _visible(" > ".join(view.name(node) for node in tried.attempt.path)),
+            "x-meshnode-reason": _visible(reason(plan, tried.number - 1)),
+            "x-meshnode-attempts": str(tried.number),
+        }
+
+    def _name(self, attempt: Attempt) -> str:
+        return self._around.view().name(attempt.node)
+
+    def _too_slow(self, job: Job, attempt: Attempt, waited_s: float) -> DeadlineExceeded:
+        phase = "first_token" if job.facts.stream else "total"
+        what = "the first token" if job.facts.stream else "the answer"
+        return DeadlineExceeded(f"{self._name(attempt)} did not send {what} within {waited_s:.1f} s", phase=phase)
+
+
+def _visible(text: str) -> str:
+    """Header values are one line of Latin text; node names are people's."""
+    return text.encode("ascii", "replace").decode().replace("\r", " ").replace("\n", " ")

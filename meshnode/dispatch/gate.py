@@ -20,15 +20,15 @@ class Gate:
     def __init__(self, admission: Admission) -> None:
         self._admission = admission
         self._tickets = itertools.count(1)
-        self._waiting: dict[int, trio.Event] = {}
-        self._refused: dict[int, Refused] = {}
+        self._waiting: dict[str, trio.Event] = {}
+        self._refused: dict[str, Refused] = {}
 
-    async def enter(self, job: Job, engine: str) -> int:
+    async def enter(self, job: Job, engine: str) -> str:
         """Wait for a slot. Raises Overloaded when the machine refuses, with when to come back."""
-        ticket = next(self._tickets)
+        ticket = str(next(self._tickets))
         granted = trio.Event()
         self._waiting[ticket] = granted
-        self._handle(Ask(ticket, job.priority, job.owner, job.deadline))
+        self._handle(Ask(ticket, job.deadline, job.priority, job.owner))
         try:
             if not granted.is_set():
                 await granted.wait()
@@ -42,7 +42,7 @@ class Gate:
             raise Overloaded(f"{engine} is full: {refused.reason}", retry_after_s=refused.retry_after_s)
         return ticket
 
-    def leave(self, ticket: int) -> None:
+    def leave(self, ticket: str) -> None:
         """Give the slot, or the place in the queue, back."""
         self._handle(Leave(ticket))
 

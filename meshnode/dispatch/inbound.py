@@ -6,7 +6,6 @@ decide; after the head, an error travels in the trailers. Counterpart: remote.py
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import trio
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
     from meshnode.dispatch.dispatcher import Surroundings
     from meshnode.dispatch.local import LocalAnswer
     from meshnode.dispatch.remote import RemoteAnswer
-    from meshnode.net.link import Link, LinkStream
+    from meshnode.net import Link, LinkStream
     from meshnode.routing.seen import Seen
 
 logger = log.get("dispatch")
@@ -42,12 +41,18 @@ PASSED_ON = ("content-type", "retry-after")
 class Inbound:
     """Serves what peers send. One `serve` runs per stream, owned by the link and cancelled with the stream."""
 
-    def __init__(self, around: Surroundings, seen: Seen, body_limit_bytes: int, ended: Callable[[str, str], None]) -> None:
+    def __init__(self, around: Surroundings, seen: Seen, body_limit_bytes: int) -> None:
         self._around = around
         self._seen = seen
         self._body_limit = body_limit_bytes
-        self._ended = ended
         self.running = 0
+        self._idle = trio.Event()
+
+    async def drained(self) -> None:
+        """Wait until no peer's job runs here."""
+        while self.running:
+            self._idle = trio.Event()
+            await self._idle.wait()
 
     async def serve(self, link: Link, stream: LinkStream) -> None:
         """Answer one stream. Whatever goes wrong becomes an error head or an error trailer."""
@@ -69,7 +74,9 @@ class Inbound:
             logger.debug("the asking peer went away", peer=link.peer.short, reason=str(error))
         finally:
             self.running -= 1
-            self._ended(kind, outcome)
+            self._around.metrics.served(kind, outcome)
+            if not self.running:
+                self._idle.set()
 
     def _check(self, envelope: wire.Envelope, link: Link) -> None:
         me = self._around.me
@@ -92,11 +99,12 @@ class Inbound:
             raise NoPeerReachable("this node does not relay")
         if self._around.local.draining:
             raise Draining("this node is shutting down")
-        hop = self._around.next_hop(envelope.target, envelope.path, envelope.hops_left)
-        if hop is None:
+        hop = self._around.router.next_hop(view, envelope.target, envelope.path, envelope.hops_left)
+        link = self._around.link(hop) if hop is not None else None
+        if link is None:
             raise NoPeerReachable(f"there is no path from {view.name(self._around.me)} to {target}")
         body = await self._read_body(stream)
-        return await remote.ask(hop, envelope, body, self._around.me, target)
+        return await remote.ask(link, envelope, body, self._around.me, target)
 
     async def _read_body(self, stream: LinkStream) -> bytes:
         body = bytearray()

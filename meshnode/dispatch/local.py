@@ -5,7 +5,7 @@ Used by the origin for itself and by inbound.py for other nodes' jobs. Not for c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import trio
@@ -14,8 +14,10 @@ from meshnode.config.engine import EngineSection
 from meshnode.dialects.sse import StreamObserver
 from meshnode.dispatch.gate import Gate
 from meshnode.errors import Draining, EngineFailed
+from meshnode.model.advert import ModelOffer
 from meshnode.model.answer import Answer
 from meshnode.model.job import Job
+from meshnode.routing import LocalState
 from meshnode.slots.admission import Admission, Load
 
 
@@ -27,6 +29,9 @@ class ServingEngine(Protocol):
 
     @property
     def slots(self) -> int: ...
+
+    @property
+    def offers(self) -> tuple[ModelOffer, ...]: ...
 
     async def serve(self, route: str, headers: Mapping[str, str], body: bytes) -> Answer: ...
 
@@ -68,16 +73,25 @@ class LocalAnswer:
 
     async def _ended(self) -> None:
         await self.aclose()
-        if self._observer is not None and not self._observer.finished:
+        if self._observer is not None and not self._observer.end().finished:
             raise EngineFailed("the engine ended the stream before it said it was done")
 
 
 class Local:
-    """This node's engines, each behind its gate. `find` gives the engine that serves a job or raises a RequestError."""
+    """This node's engines, each behind its gate.
 
-    def __init__(self, section: EngineSection, find: Callable[[Job], ServingEngine]) -> None:
+    `find` gives the engine for a model and needs, None when there is none; `engines` all that are known.
+    """
+
+    def __init__(
+        self,
+        section: EngineSection,
+        find: Callable[[str, frozenset[str]], ServingEngine | None],
+        engines: Callable[[], Sequence[ServingEngine]],
+    ) -> None:
         self._section = section
         self._find = find
+        self._engines = engines
         self._gates: dict[str, tuple[Gate, int]] = {}
         self.draining = False
 
@@ -88,7 +102,9 @@ class Local:
         """
         if self.draining:
             raise Draining("this node is shutting down")
-        engine = self._find(job)
+        engine = self._find(job.facts.model, job.facts.needs)
+        if engine is None:
+            raise EngineFailed(f"no engine here serves {job.facts.model!r} now")
         asked_at = trio.current_time()
         gate = self._gate(engine)
         ticket = await gate.enter(job, engine.name)
@@ -115,16 +131,26 @@ class Local:
         headers = {**inner.headers, "x-meshnode-queue-ms": str(queued_ms)}
         return LocalAnswer(inner, first, release, headers)
 
-    def load(self, engine: str) -> Load | None:
-        """Slots and queue of one engine, None before its first job."""
-        found = self._gates.get(engine)
-        return found[0].load() if found is not None else None
+    def load(self, engine: ServingEngine) -> Load:
+        """Slots and queue of one engine."""
+        return self._gate(engine).load()
+
+    def state(self) -> LocalState:
+        """What this node's engines can take now, by model; of several that have it, the one that waits least."""
+        models: dict[str, Load] = {}
+        if self.draining:
+            return LocalState(models)
+        for engine in self._engines():
+            for offer in engine.offers:
+                load, known = self.load(engine), models.get(offer.name)
+                if known is None or (load.expected_wait_s, -load.free) < (known.expected_wait_s, -known.free):
+                    models[offer.name] = load
+        return LocalState(models)
 
     def _gate(self, engine: ServingEngine) -> Gate:
         found = self._gates.get(engine.name)
         if found is None:
-            queue = max(self._section.queue_min, 2 * engine.slots)
-            found = (Gate(Admission(engine.slots, queue)), engine.slots)
+            found = (Gate(Admission(engine.slots, self._section.queue_min)), engine.slots)
             self._gates[engine.name] = found
         elif found[1] != engine.slots:
             found[0].resize(engine.slots)

@@ -17,7 +17,7 @@ from meshnode.errors import LinkError, PeerFailed
 if TYPE_CHECKING:
     from meshnode.dispatch.wire import Envelope
     from meshnode.model.ids import NodeId
-    from meshnode.net.link import Link, LinkStream
+    from meshnode.net import Link, LinkStream
 
 CANCEL = 0x8
 """RFC 9113 §7: the stream is no longer needed."""
@@ -27,7 +27,7 @@ MAX_ERROR_BYTES = 256 * 1024
 
 
 class RemoteAnswer:
-    """An answer that arrives over a link. Ends with PeerFailed when it was cut, with the server's error if it sent one."""
+    """An answer that arrives over a link. Ends with PeerFailed when it was cut, or the server's error."""
 
     def __init__(self, stream: LinkStream, headers: Mapping[str, str], first: bytes, peer: str) -> None:
         self.status = int(headers[":status"])

@@ -14,10 +14,13 @@ import msgspec
 
 from meshnode.config.engine import EngineSection
 from meshnode.engine.client import EngineClient, whole
-from meshnode.errors import BadRequest, ContextExceeded, EngineFailed, ModelNotFound, Overloaded
+from meshnode.errors import BadRequest, ContextExceeded, EngineFailed, Overloaded
 from meshnode.model.advert import ModelOffer
 from meshnode.model.answer import Answer, WholeAnswer
 from meshnode.model.names import same_model
+
+JSON: Mapping[str, str] = {"content-type": "application/json"}
+"""Headers of a request that brings none."""
 
 MAX_NAME = 128
 """Longest model name an advert carries (model.advert.Text)."""
@@ -103,9 +106,9 @@ class Engine:
         """POST `body` to `route` (a path such as `/v1/chat/completions`) and return the answer at its head.
 
         A refusal that is the client's own fault (most of 4xx) is an answer. Raises ContextExceeded, Overloaded (429),
-        ModelNotFound where the engine no longer has the model, and EngineFailed for whatever else is not a success.
+        BadRequest (501), and EngineFailed for whatever else is not a success.
         """
-        answer = await self.client.request("POST", route, headers, body)
+        answer = await self.client.request("POST", route, headers or JSON, body)
         if 200 <= answer.status < 300:
             return answer
         refusal = await whole(answer, ERROR_BODY_BYTES)
@@ -118,7 +121,8 @@ class Engine:
         if status in (401, 403):
             raise EngineFailed(f"the engine {self.name} does not let this node in: {text}")
         if status == 404:
-            raise ModelNotFound(f"the engine {self.name} has no such model or route: {text}")
+            # What was offered here is gone since: another node may still have it.
+            raise EngineFailed(f"the engine {self.name} has no such model or route: {text}")
         if status == 429:
             raise Overloaded(f"the engine {self.name} is full: {text}", retry_after_s=_seconds(headers))
         if status == 501:

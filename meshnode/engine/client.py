@@ -10,13 +10,13 @@ from __future__ import annotations
 import ssl
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
-from typing import NoReturn
 from urllib.parse import urlsplit
 
 import trio
 
 from meshnode.config.engine import EngineSection
 from meshnode.engine.connection import Connection
+from meshnode.engine.socket_stream import connect
 from meshnode.errors import BadRequest, EngineFailed
 
 Connect = Callable[[], Awaitable[trio.abc.Stream]]
@@ -69,10 +69,10 @@ class EngineAnswer:
 class EngineClient:
     """Requests to one base URL. Never follows a redirect, never asks the environment for a proxy.
 
-    `active` counts the answers not yet ended. `connect` replaces the socket in tests.
+    `active` counts the answers not yet ended. `dial` replaces the socket in tests.
     """
 
-    def __init__(self, url: str, section: EngineSection | None = None, *, connect: Connect | None = None) -> None:
+    def __init__(self, url: str, section: EngineSection | None = None, *, dial: Connect | None = None) -> None:
         self.url = url.rstrip("/").removesuffix("/v1")
         self.section = section if section is not None else EngineSection()
         self.active = 0
@@ -87,7 +87,7 @@ class EngineClient:
             raise EngineFailed(f"an engine's URL is http://host:port, not {url!r:.100}") from error
         self._prefix = parts.path
         self._head = f" HTTP/1.1\r\nhost: {parts.netloc}\r\n".encode()
-        self._connect = connect if connect is not None else self._dial
+        self._connect = dial if dial is not None else self._dial
         self._tls: ssl.SSLContext | None = None
 
     async def request(
@@ -117,7 +117,9 @@ class EngineClient:
             raise
         return EngineAnswer(self, connection)
 
-    async def read(self, method: str, path: str, body: bytes = b"", *, limit: int = 4 * 1024 * 1024) -> tuple[int, bytes]:
+    async def read(
+        self, method: str, path: str, body: bytes = b"", *, limit: int = 4 * 1024 * 1024
+    ) -> tuple[int, bytes]:
         """One small request whose answer is wanted whole (probes): its status and its body, at most `limit` bytes."""
         headers = {"content-type": "application/json"} if body else None
         answer = await self.request(method, path, headers, body)
@@ -144,7 +146,12 @@ class EngineClient:
 
     def _message(self, method: str, path: str, headers: Mapping[str, str] | None, body: bytes) -> bytes:
         lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()]) if headers else ""
-        if path.isascii() and path.isprintable() and lines.count("\n") == len(headers or ()) == lines.count("\r") and " " not in path:
+        if (
+            path.isascii()
+            and path.isprintable()
+            and lines.count("\n") == len(headers or ()) == lines.count("\r")
+            and " " not in path
+        ):
             try:
                 length = f"content-length: {len(body)}\r\n\r\n" if body or method == "POST" else "\r\n"
                 start = f"{method} {self._prefix}{path}".encode("ascii")
@@ -159,20 +166,24 @@ class EngineClient:
             try:
                 return Connection(await self._connect(), self)
             except (OSError, trio.BrokenResourceError) as error:
-                self._unreachable(_reason(error), error)
-        self._unreachable(f"no connection within {timeout_s:g} s", None)
+                raise self._unreachable(_reason(error)) from error
+        raise self._unreachable(f"no connection within {timeout_s:g} s")
 
-    def _unreachable(self, reason: str, error: BaseException | None) -> NoReturn:
-        raise EngineFailed(f"the engine at {self.url} is not reachable: {reason}") from error
+    def _unreachable(self, reason: str) -> EngineFailed:
+        return EngineFailed(f"the engine at {self.url} is not reachable: {reason}")
 
     async def _dial(self) -> trio.abc.Stream:
-        stream = await trio.open_tcp_stream(self._host, self._port)
+        stream = await connect(self._host, self._port)
         if not self._secure:
             return stream
         if self._tls is None:
             self._tls = ssl.create_default_context()
         secure = trio.SSLStream(stream, self._tls, server_hostname=self._host, https_compatible=True)
-        await secure.do_handshake()
+        try:
+            await secure.do_handshake()
+        except BaseException:
+            stream.close()
+            raise
         return secure
 
 

@@ -5,7 +5,7 @@ llhttp calls back with what it found; this keeps it until the answer takes it. N
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn, Protocol, runtime_checkable
 
 import httptools
 import trio
@@ -14,6 +14,14 @@ from meshnode.errors import EngineFailed
 
 if TYPE_CHECKING:
     from meshnode.engine.client import EngineClient
+
+
+@runtime_checkable
+class Closable(Protocol):
+    """A stream that can be closed without waiting: sockets, and trio's memory streams (by their sending end)."""
+
+    def close(self) -> None: ...
+
 
 READ_BYTES = 65_536
 """One read: four times the largest TLS record, and what a local socket holds when an engine runs flat out."""
@@ -95,12 +103,9 @@ class Connection:
         transport = self._stream
         if isinstance(transport, trio.SSLStream):
             transport = transport.transport_stream
-        if isinstance(transport, trio.SocketStream):
-            transport.socket.close()
-        else:
-            close = getattr(transport, "close", None)
-            if close is not None:
-                close()
+        closing = transport if isinstance(transport, Closable) else getattr(transport, "send_stream", None)
+        if isinstance(closing, Closable):
+            closing.close()
 
     # Called by the parser.
 
@@ -133,11 +138,13 @@ class Connection:
             self.reusable = self._parser.should_keep_alive()
 
     def _ended(self, first: bool) -> bool:
-        if first and not self._received:
-            return False
         if self.head_done and self._until_close:
             self.complete = True
-            return True
+        elif not first or self._received:
+            self._cut()
+        return self.complete
+
+    def _cut(self) -> NoReturn:
         if not self._received:
             self._fail("closed the connection without an answer", None)
         self._fail("ended the answer early" if self.head_done else "ended in the middle of an answer's head", None)

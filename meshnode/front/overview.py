@@ -1,66 +1,72 @@
 """The mesh as one JSON document: what `GET /mesh/status`, `meshnode status`, `models`, `peers` and `ps` show.
 
-A pure view over what node.py hands in; answered from gossip state, never by asking peers (complaint 25).
+Read from gossip state and paths, never by asking peers (complaint 25). Not for OpenAI's model list (dialects.openai).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 from meshnode.model.advert import Advert
 from meshnode.model.ids import NodeId
 from meshnode.model.view import View
-from meshnode.routing.path import Reach
+from meshnode.routing import Tree
 
 
-def models(view: View, reach: Mapping[NodeId, Reach]) -> list[dict[str, Any]]:
-    """Every model that a reachable node offers, by name, with the nodes that have it and the largest context."""
-    found: dict[str, dict[str, Any]] = {}
-    for node in sorted(view.adverts, key=lambda node: (node != view.me, node)):
-        if node != view.me and node not in reach:
-            continue
-        for offer in view.adverts[node].models:
-            entry = found.setdefault(offer.name, {"name": offer.name, "context": 0, "features": [], "nodes": []})
-            entry["context"] = max(entry["context"], offer.context)
-            entry["features"] = sorted({*entry["features"], *offer.features})
-            entry["nodes"].append(
-                {"id": node.text, "name": view.name(node), "loaded": offer.loaded, "slots": offer.slots}
-            )
-    return sorted(found.values(), key=lambda entry: str(entry["name"]))
+class Overview:
+    """Turns views into lists for people, and remembers since when a peer is gone."""
 
+    def __init__(self) -> None:
+        self._gone_since: dict[NodeId, float] = {}
 
-def peers(view: View, reach: Mapping[NodeId, Reach], gone: Mapping[NodeId, Advert]) -> list[dict[str, Any]]:
-    """One entry a known peer: linked, reached through others, or gone."""
-    listed: list[dict[str, Any]] = []
-    for node, advert in sorted({**gone, **view.adverts}.items(), key=lambda item: (item[1].name, item[0])):
-        if node == view.me:
-            continue
-        path = reach.get(node)
-        direct = node in view.links
-        state = "direct" if direct else "relay" if path is not None and node in view.adverts else "gone"
-        listed.append(
-            {
-                "id": node.text,
-                "short": node.short,
-                "name": view.name(node) if node in view.adverts else advert.name or node.short,
-                "state": state,
-                "via": view.name(path.path[1]) if state == "relay" and path is not None else None,
-                "rtt_ms": round(path.cost_s * 1000, 3) if path is not None and state != "gone" else None,
-                "models": [offer.name for offer in advert.models] if state != "gone" else [],
-                "slots": sum(offer.slots for offer in advert.models) if state != "gone" else 0,
-                "queue": None,
-                "owner": advert.owner,
-                "posture": advert.posture,
-                "version": advert.version,
-                "addresses": list(advert.addresses),
-                "gpu": advert.hardware.gpu,
-                "draining": advert.draining,
-            }
-        )
-    return listed
+    def reachable(self, view: View, tree: Tree) -> View:
+        """The view without nodes that no path leads to."""
+        kept = {node: advert for node, advert in view.adverts.items() if node == view.me or tree.cheapest(node)}
+        return View(view.me, kept, view.links, view.version)
 
+    def models(self, view: View) -> list[dict[str, Any]]:
+        """Every model of a reachable view by name, with the nodes that have it and the largest context."""
+        found: dict[str, dict[str, Any]] = {}
+        for node in sorted(view.adverts, key=lambda node: (node != view.me, node)):
+            for offer in view.adverts[node].models:
+                entry = found.setdefault(offer.name, {"name": offer.name, "context": 0, "features": [], "nodes": []})
+                entry["context"] = max(entry["context"], offer.context)
+                entry["features"] = sorted({*entry["features"], *offer.features})
+                place = {"id": node.text, "name": view.name(node), "loaded": offer.loaded, "slots": offer.slots}
+                entry["nodes"].append(place)
+        return [found[name] for name in sorted(found)]
 
-def model_names(view: View, reach: Mapping[NodeId, Reach]) -> Sequence[str]:
-    """Names that a request may ask for now."""
-    return [str(entry["name"]) for entry in models(view, reach)]
+    def peers(self, view: View, tree: Tree, now: float) -> list[dict[str, Any]]:
+        """One entry a known peer: linked, reached through others, or gone."""
+        self._gone_since = {node: at for node, at in self._gone_since.items() if node in view.adverts}
+        peers = ((node, advert) for node, advert in view.adverts.items() if node != view.me)
+        by_name = sorted(peers, key=lambda item: (view.name(item[0]), item[0]))
+        return [self._peer(view, tree, node, advert, now) for node, advert in by_name]
+
+    def _peer(self, view: View, tree: Tree, node: NodeId, advert: Advert, now: float) -> dict[str, Any]:
+        reach = tree.reach(node)
+        if reach is None:
+            since = self._gone_since.setdefault(node, now)
+        else:
+            since = now
+            self._gone_since.pop(node, None)
+        via = view.name(reach.next_hop) if reach is not None and reach.hops > 1 else None
+        return {
+            "id": node.text,
+            "short": node.short,
+            "name": view.name(node),
+            "state": "gone" if reach is None else "direct" if via is None else "relay",
+            "via": via,
+            "path": [view.name(step) for step in reach.path] if reach is not None else [],
+            "rtt_ms": round(reach.cost_s * 1000, 3) if reach is not None else None,
+            "models": [offer.name for offer in advert.models],
+            "slots": sum(offer.slots for offer in advert.models),
+            "queue": None,
+            "owner": advert.owner,
+            "posture": advert.posture,
+            "version": advert.version,
+            "addresses": list(advert.addresses),
+            "gpu": advert.hardware.gpu,
+            "draining": advert.draining,
+            "last_seen_s": round(now - since, 1),
+        }

@@ -7,6 +7,7 @@ listens there, and dialled only by nodes with the same tag.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import ipaddress
 import socket
@@ -74,8 +75,6 @@ def host_tag(mesh_id: bytes) -> bytes:
             seed.append(Path(name).read_bytes().strip())
         except OSError:
             continue
-    try:
+    with contextlib.suppress(OSError):
         seed.append(str(Path("/proc/self/ns/net").stat().st_ino).encode())
-    except OSError:
-        pass
     return hashlib.sha256(b"meshnode host\x00" + mesh_id + b"\x00".join(seed)).digest()[:8]

@@ -13,26 +13,28 @@ from typing import TYPE_CHECKING
 import trio
 
 from meshnode.errors import LinkError
-from meshnode.gossip.machine import (
+from meshnode.gossip.events import (
     Changed,
     Describe,
-    Gossip,
+    Equivocation,
     Leave,
     NeighbourDown,
     NeighbourUp,
     Received,
     Send,
     Tick,
+    Trimmed,
     Violation,
 )
+from meshnode.gossip.machine import Gossip
 from meshnode.model.advert import Advert
 from meshnode.model.codec import MAX_BYTES
 from meshnode.model.ids import NodeId
 from meshnode.observe import log
 
 if TYPE_CHECKING:
-    from meshnode.gossip.machine import Event
-    from meshnode.net.link import Link, LinkStream
+    from meshnode.gossip.events import Event
+    from meshnode.net import Link, LinkStream
 
 logger = log.get("mesh")
 
@@ -144,5 +146,9 @@ class Gossiper:
                     self._changed()
                 case Violation(frm, reason):
                     logger.warning("a neighbour's gossip breaks the rules", peer=frm.short, reason=reason)
+                case Equivocation(node):
+                    logger.warning("a node signed two different adverts of one order", peer=node.short)
+                case Trimmed(models, neighbours):
+                    logger.warning("the advert is full: not all is told", models=models, neighbours=neighbours)
         if not isinstance(event, Tick):
             self._woken.set()

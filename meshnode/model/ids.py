@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 
 from meshnode.errors import DecodeError
 
@@ -33,11 +32,14 @@ class NodeId(bytes):
 
     @classmethod
     def parse(cls, text: str) -> NodeId:
-        """Read what `text` wrote. Raises DecodeError."""
+        """Read what `text` wrote, in either case. Raises DecodeError."""
         try:
-            return cls(base64.b32decode(text.upper() + "=" * (-len(text) % 8)))
-        except binascii.Error as error:
+            node = cls(base64.b32decode(text.upper() + "=" * (-len(text) % 8)))
+        except ValueError as error:
             raise DecodeError(f"not a node id: {text!r:.80}") from error
+        if node.text != text.lower():  # the last letter has four bits to spare: one id, one spelling
+            raise DecodeError(f"not a node id: {text!r:.80}")
+        return node
 
     def __repr__(self) -> str:
         return f"NodeId({self.short})"

@@ -30,7 +30,8 @@ MAX_PAYLOAD_BYTES = MAX_MESSAGE_BYTES - 96
 
 HINT_BYTES = 8
 FIRST_MESSAGE_BYTES = 48
-"""Ephemeral key and the tag of an empty payload: psk0 alone gives no forward secrecy, so nothing else goes there."""
+"""Ephemeral key and the tag of an empty payload, exactly: psk0 alone gives no forward secrecy, so nothing else goes
+there, and a longer message is refused by its length."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,12 +215,10 @@ class Responder(_Handshake):
         for secrets in candidates:
             session = Session(secrets, self._static, mixed, initiator=False)
             try:
-                payload = session.read(message)
+                session.read(message)
             except HandshakeFailed as error:
                 failure = error
                 continue
-            if payload:
-                raise HandshakeFailed("the first message carries a payload")
             return session
         raise HandshakeFailed("a stranger: no secret of this node fits the first message") from failure
 

@@ -1,0 +1,217 @@
+"""The verbs and their options. Every import of weight stands inside its verb: `meshnode --help` must answer at once.
+
+Not for what a verb does: that is one call into its module. Exit codes: 0 done, 1 failed, 2 a command line that makes
+no sense, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import enum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(
+    name="meshnode",
+    help="One local endpoint for language models, every machine of yours behind it.",
+    no_args_is_help=True,
+    add_completion=False,
+    # Plain help: rich alone would take longer to import than everything else takes to run.
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+class EngineChoice(enum.StrEnum):
+    """What `--engines` takes."""
+
+    auto = "auto"
+    none = "none"
+    embedded = "embedded"
+
+
+class LogFormat(enum.StrEnum):
+    """What `--log-format` takes."""
+
+    text = "text"
+    json = "json"
+
+
+class LogLevel(enum.StrEnum):
+    """What `--log-level` takes."""
+
+    debug = "debug"
+    info = "info"
+    warning = "warning"
+    error = "error"
+
+
+HomeOption = Annotated[
+    Path | None,
+    typer.Option("--home", envvar="MESHNODE_HOME", metavar="DIR", help="The node's configuration, state and secrets."),
+]
+ApiOption = Annotated[
+    str | None, typer.Option("--api", metavar="URL", help="Ask the node at this address instead of the home's.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the node's JSON.")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"meshnode {version_text()}")
+        raise typer.Exit
+
+
+def version_text() -> str:
+    """The installed version."""
+    from importlib.metadata import version as installed
+
+    return installed("meshnode")
+
+
+@app.callback()
+def main_options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    """One local endpoint for language models, every machine of yours behind it."""
+
+
+@app.command()
+def up(
+    home: HomeOption = None,
+    api: Annotated[str | None, typer.Option(metavar="HOST:PORT", help="Where tools reach this node.")] = None,
+    mesh: Annotated[str | None, typer.Option(metavar="HOST:PORT|none", help="Where other nodes reach it.")] = None,
+    peer: Annotated[list[str] | None, typer.Option(metavar="HOST:PORT", help="Dial this node; repeatable.")] = None,
+    engines: Annotated[list[EngineChoice] | None, typer.Option(help="Engines to use; repeatable.")] = None,
+    engine_url: Annotated[
+        list[str] | None, typer.Option(metavar="URL", help="An OpenAI-compatible server to use; repeatable.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="What people read in lists; the host's name if not given.")] = None,
+    log_format: Annotated[
+        LogFormat, typer.Option(help="Lines for people, or one JSON object a line.")
+    ] = LogFormat.text,
+    log_level: Annotated[LogLevel, typer.Option(help="The least that is logged.")] = LogLevel.info,
+    hello: Annotated[bool, typer.Option("--hello", help="Ask a model one question once it is ready.")] = False,
+) -> None:
+    """Start this machine's node; a signal stops it, a second one at once."""
+    as_json = log_format is LogFormat.json
+    flags: dict[str, dict[str, Any]] = {
+        "front": {"api": api},
+        "mesh": {"listen": mesh, "peers": tuple(peer or ()) or None},
+        "engine": {
+            "engines": tuple(choice.value for choice in engines or ()) or None,
+            "urls": tuple(engine_url or ()) or None,
+        },
+        "node": {"name": name},
+    }
+    given = {section: {k: v for k, v in table.items() if v is not None} for section, table in flags.items()}
+    from meshnode.cli import say
+
+    with say.reported(as_json):
+        from meshnode.cli.up import Launch
+        from meshnode.cli.up import up as start
+
+        raise typer.Exit(start(Launch(home, given, as_json, log_level.value, hello)))
+
+
+@app.command()
+def run(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A name that `meshnode models` shows.")],
+    prompt: Annotated[
+        str | None, typer.Argument(metavar="[PROMPT]", help="What to ask; without it, standard input.")
+    ] = None,
+    home: HomeOption = None,
+    api: ApiOption = None,
+) -> None:
+    """Ask a model; its answer streams to standard output. Without a prompt on a terminal: a conversation."""
+    from meshnode.cli import place, say
+
+    with say.reported():
+        from meshnode.cli import chat
+
+        chat.run(place.find(home, api), model, prompt)
+
+
+@app.command()
+def models(home: HomeOption = None, api: ApiOption = None, as_json: JsonOption = False) -> None:
+    """Every model of the mesh and the nodes that have it."""
+    _list("models", home, api, as_json)
+
+
+@app.command()
+def ps(home: HomeOption = None, api: ApiOption = None, as_json: JsonOption = False) -> None:
+    """What runs on this node: engines, slots, requests."""
+    _list("processes", home, api, as_json)
+
+
+@app.command()
+def status(home: HomeOption = None, api: ApiOption = None, as_json: JsonOption = False) -> None:
+    """This node, then one line for each peer."""
+    _list("status", home, api, as_json)
+
+
+@app.command()
+def peers(home: HomeOption = None, api: ApiOption = None, as_json: JsonOption = False) -> None:
+    """The other nodes: ids, addresses, versions."""
+    _list("peers", home, api, as_json)
+
+
+def _list(what: str, home: Path | None, api: str | None, as_json: bool) -> None:
+    from meshnode.cli import place, say
+
+    with say.reported(as_json):
+        from meshnode.cli import lists
+
+        getattr(lists, what)(place.find(home, api), as_json)
+
+
+@app.command()
+def invite(
+    expires: Annotated[str, typer.Option(metavar="TIME", help="How long it is good for: 90s, 30m, 24h, 7d.")] = "24h",
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Print one line that lets another machine join. Alone on standard output when that is no terminal."""
+    from meshnode.cli import place, say, words
+
+    try:
+        expires_s = words.duration_s(expires)
+    except ValueError as error:
+        raise typer.BadParameter(
+            f"{expires!r} is no time span between a second and a year", param_hint="--expires"
+        ) from error
+    with say.reported(as_json):
+        from meshnode.cli import membership
+
+        membership.invite(place.find(home, None), expires_s, as_json)
+
+
+@app.command()
+def join(
+    token: Annotated[str, typer.Argument(metavar="TOKEN", help="What `meshnode invite` printed; `-` reads it.")],
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Join the mesh of an invite, before the first `up` or with the node running."""
+    from meshnode.cli import place, say
+
+    with say.reported(as_json):
+        from meshnode.cli import membership
+
+        membership.join(place.place(home), token, as_json)
+
+
+@app.command()
+def version(as_json: JsonOption = False) -> None:
+    """Print the version."""
+    from meshnode.cli import say
+
+    text = version_text()
+    if as_json:
+        say.write_json({"version": text})
+    else:
+        print(f"meshnode {text}")

@@ -1,0 +1,107 @@
+"""Turns a node's report into short words: sizes, times, one line of facts each. No I/O.
+
+Used by the banner of `up` and by `status`, which must not say the same thing in two ways.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from urllib.parse import urlsplit
+
+from meshnode.cli.report import EngineReport, HardwareReport, ModelReport, PeerReport, Report
+
+LABEL_WIDTH = 10
+
+
+def line(label: str, text: str) -> str:
+    """One line of the banner."""
+    return f" {label.ljust(LABEL_WIDTH)}{text}"
+
+
+def headline(report: Report) -> str:
+    """Who this node is."""
+    node, mesh = report.node, report.mesh
+    size = "only this node yet" if mesh.nodes <= 1 else f"{mesh.nodes} nodes"
+    leaving = " · draining" if node.draining else ""
+    return f' meshnode {node.version} · node "{node.name}" ({node.short}) · mesh "{mesh.name}" ({size}){leaving}'
+
+
+def machine(hardware: HardwareReport) -> str:
+    """What the node can compute on."""
+    gpus = [f"{gpu.name} {size(gpu.memory_bytes)}, {size(gpu.free_bytes)} free" for gpu in hardware.gpus]
+    memory = f"{size(hardware.memory_bytes)} memory, {size(hardware.free_bytes)} free"
+    return " · ".join(gpus) if gpus else f"none found; {memory}"
+
+
+def engine(found: EngineReport) -> str:
+    """One engine: where it is, what it offers or why it does not."""
+    port = urlsplit(found.url).port if found.url else None
+    where = f"{found.name} @{port}" if port and found.kind != "embedded" else found.name
+    if found.state == "ready":
+        return f"{where} {listed(found.models, most=3)}"
+    share = "" if found.progress is None else f" {found.progress.share:.0%}"
+    detail = f" ({found.detail})" if found.detail else ""
+    return f"{where} {found.state}{share}{detail}"
+
+
+def engines(found: Iterable[EngineReport]) -> str:
+    """All engines in one line."""
+    return " · ".join(map(engine, found)) or "none"
+
+
+def path(peer: PeerReport) -> str:
+    """How a peer is reached: direct, or relay through whom."""
+    return f"{peer.state} via {peer.via}" if peer.via else peer.state
+
+
+def listed(names: Iterable[str], most: int) -> str:
+    """The first names and how many more there are."""
+    shown = list(names)
+    more = f" +{len(shown) - most}" if len(shown) > most else ""
+    return ", ".join(shown[:most]) + more if shown else "no models"
+
+
+def bar(share: float, width: int = 24) -> str:
+    """How much of a download is done."""
+    full = round(max(0.0, min(share, 1.0)) * width)
+    return f"{'▓' * full}{'░' * (width - full)} {share:4.0%}"
+
+
+def size(count: int) -> str:
+    """Bytes in the unit people buy memory in (2^30 or 2^20)."""
+    return f"{count / 2**30:.0f} GB" if count >= 2**30 else f"{count / 2**20:.0f} MB"
+
+
+def age(seconds: float | None) -> str:
+    """A time span, coarse."""
+    if seconds is None:
+        return "-"
+    for unit, length in (("d", 86_400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def duration_s(text: str) -> float:
+    """Read `90s`, `30m`, `24h`, `7d` or plain seconds. Raises ValueError."""
+    units = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+    unit = units.get(text[-1:], 0)
+    seconds = float(text[:-1]) * unit if unit else float(text)
+    if not 1 <= seconds <= 365 * 86_400:
+        raise ValueError(f"{text}: between one second and a year")
+    return seconds
+
+
+def milliseconds(value: float | None) -> str:
+    """A round trip."""
+    return "-" if value is None else f"{value:.1f} ms" if value < 10 else f"{value:.0f} ms"
+
+
+def tenth(found: EngineReport) -> str:
+    """Changes when an engine's state does, or its download by a tenth."""
+    return f"{found.name} {found.state} {found.detail if found.progress is None else int(found.progress.share * 10)}"
+
+
+def first_model(models: Sequence[ModelReport]) -> ModelReport:
+    """The one to suggest: loaded somewhere and able to chat, else any."""
+    return max(models, key=lambda model: ("chat" in model.features, any(node.loaded for node in model.nodes)))

@@ -1,0 +1,77 @@
+"""An answer on its way to this node's client: what it was like is told to routing exactly once, however it ends.
+
+Not for errors before the first byte (dispatcher.py) nor for telling the client (front). Silence is the watch's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import trio
+
+from meshnode.dispatch.watch import Watch
+from meshnode.errors import DeadlineExceeded, RequestError
+from meshnode.model.answer import Answer
+
+Ended = Callable[["Delivered", RequestError | None, bool], None]
+"""Told at the end: the answer, the error that cut it or None, and whether it came to its own end."""
+
+
+class Delivered:
+    """Wraps the answer of whoever serves. `chunks` counts what has passed."""
+
+    def __init__(self, inner: Answer, headers: Mapping[str, str], silence_s: float, watch: Watch, ended: Ended) -> None:
+        self.status = inner.status
+        self.headers = headers
+        self.chunks = 0
+        self._inner = inner
+        self._silence_s = silence_s
+        self._watch = watch
+        self._ended: Ended | None = ended
+        self._moved = trio.current_time()
+        self._silent = False
+        watch.add(self)
+
+    @property
+    def trailers(self) -> Mapping[str, str]:
+        return self._inner.trailers
+
+    @property
+    def late(self) -> bool:
+        """Whether nothing has come for longer than a stream may be silent."""
+        return trio.current_time() - self._moved > self._silence_s
+
+    def __aiter__(self) -> Delivered:
+        return self
+
+    async def __anext__(self) -> bytes:
+        try:
+            data = await self._inner.__anext__()
+        except StopAsyncIteration:
+            self._end(None, whole=True)
+            raise
+        except RequestError as error:
+            cause = self._silence() if self._silent else error
+            self._end(cause, whole=False)
+            raise cause from error
+        self._moved = trio.current_time()
+        self.chunks += 1
+        return data
+
+    async def aclose(self) -> None:
+        self._end(None, whole=False)
+        await self._inner.aclose()
+
+    async def give_up(self) -> None:
+        """The watch found it silent: close what is behind it; whoever reads it learns why."""
+        self._silent = True
+        await self._inner.aclose()
+
+    def _silence(self) -> DeadlineExceeded:
+        return DeadlineExceeded(f"the stream was silent for {self._silence_s:.0f} s", phase="silence")
+
+    def _end(self, error: RequestError | None, *, whole: bool) -> None:
+        ended, self._ended = self._ended, None
+        if ended is not None:
+            self._watch.discard(self)
+            ended(self, error, whole)

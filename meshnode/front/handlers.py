@@ -1,0 +1,121 @@
+"""One inference request from its bytes to its last byte: job in, answer out, whatever lane carries the HTTP.
+
+Not for sockets, routes or header rules (guard, app, asgi, gate) nor for who answers (dispatch). Counterpart: a lane's
+`Reply`, into which this writes; leaving is cancelling, so a lane cancels `infer` when its client is gone.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+import trio
+
+from meshnode.config.front import FrontSection
+from meshnode.dialects import read_facts
+from meshnode.errors import BadRequest, DeadlineExceeded, RequestError
+from meshnode.front.doors import Doors
+from meshnode.front.reply import Reply, close, copy_whole, refuse
+from meshnode.front.streaming import StreamedReply
+from meshnode.model.job import Job, Label, Priority
+
+BACKSTOP_S = 2.0
+"""Past the deadline the front ends a request itself; dispatch should have (requests.md §5: deadline + 2 s)."""
+
+MAX_TIMEOUT_S = 86_400.0
+
+_SANE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+_PRIORITIES = {"high": Priority.HIGH, "normal": Priority.NORMAL, "low": Priority.LOW}
+_LABELS = {label.value: label for label in Label}
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """A request that is all here. Header names are lower case; repeated ones are joined by commas."""
+
+    method: str
+    path: str
+    headers: Mapping[str, str]
+    body: bytes
+
+
+async def infer(request: Incoming, doors: Doors, section: FrontSection, reply: Reply) -> None:
+    """Answer one inference request. Raises nothing of the request's own; cancelling it cancels the work behind it."""
+    request_id = request_id_of(request.headers)
+    try:
+        job = make_job(request, request_id, doors, section)
+        if not job.facts.stream:
+            await _whole(job, doors, reply)
+            return
+    except RequestError as error:
+        await refuse(reply, error, request_id)
+        return
+    await StreamedReply(reply, job, section.keepalive_s, job.deadline + BACKSTOP_S).run(doors.dispatch)
+
+
+def request_id_of(headers: Mapping[str, str]) -> str:
+    """The client's own `x-request-id` if it is harmless, else a new one."""
+    given = headers.get("x-request-id")
+    return given if given is not None and _SANE_ID.fullmatch(given) else f"req_{secrets.token_hex(12)}"
+
+
+def make_job(request: Incoming, request_id: str, doors: Doors, section: FrontSection) -> Job:
+    """The job that a request asks for. Raises BadRequest."""
+    headers = request.headers
+    facts = read_facts(request.path, request.body, headers)
+    usual_s = section.stream_deadline_s if facts.stream else section.whole_deadline_s
+    return Job(
+        id=request_id,
+        route=request.path,
+        body=request.body,
+        facts=facts,
+        origin=doors.me,
+        deadline=trio.current_time() + _timeout_s(headers, usual_s),
+        label=_word(headers, "x-meshnode-label", _LABELS, Label.INTERNAL),
+        priority=_word(headers, "x-meshnode-priority", _PRIORITIES, Priority.NORMAL),
+        traceparent=headers.get("traceparent", "")[:64],
+    )
+
+
+def _timeout_s(headers: Mapping[str, str], usual_s: float) -> float:
+    text = headers.get("x-meshnode-timeout")
+    if text is None:
+        return usual_s
+    try:
+        asked_s = float(text)
+    except ValueError:
+        asked_s = 0.0
+    if not 0 < asked_s <= MAX_TIMEOUT_S:
+        raise BadRequest(
+            "x-meshnode-timeout is a number of seconds, above 0, at most 86400", param="x-meshnode-timeout"
+        )
+    return asked_s
+
+
+def _word(headers: Mapping[str, str], name: str, words: Mapping[str, T], usual: T) -> T:
+    text = headers.get(name)
+    if text is None:
+        return usual
+    found = words.get(text.strip().lower())
+    if found is None:
+        raise BadRequest(f"{name} is one of {', '.join(words)}", param=name)
+    return found
+
+
+async def _whole(job: Job, doors: Doors, reply: Reply) -> None:
+    """Raises RequestError only while nothing was sent."""
+    backstop = job.deadline + BACKSTOP_S
+    try:
+        with trio.fail_at(backstop):
+            answer = await doors.dispatch(job)
+    except trio.TooSlowError as error:
+        raise DeadlineExceeded("The request's time ran out before an answer came") from error
+    try:
+        await copy_whole(answer, reply, job.id, backstop)
+    finally:
+        await close(answer)

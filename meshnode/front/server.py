@@ -1,0 +1,122 @@
+"""The serve loop: accepts connections within their caps and, asked to stop, lets the answers in flight finish.
+
+Not for what happens on a connection (guard). Counterpart: node.py, which opens the listeners and says when to stop.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections import Counter
+from contextlib import suppress
+
+import trio
+from hypercorn.trio.worker_context import WorkerContext
+
+from meshnode.config.front import FrontSection
+from meshnode.errors import StartError
+from meshnode.front.exchange import ASGIApp
+from meshnode.front.guard import Connection
+from meshnode.front.protocol import ServerConfig, problem_bytes
+from meshnode.observe import log
+
+logger = log.get("front")
+
+REFUSAL_S = 0.1
+"""For telling a client too many: an empty socket buffer takes 300 bytes at once."""
+
+ACCEPT_PAUSE_S = 0.1
+"""Before accepting again when the system has no descriptor or memory left, as trio.serve_listeners waits."""
+
+_OUT_OF_RESOURCES = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS}
+
+
+async def open_listeners(section: FrontSection) -> list[trio.SocketListener]:
+    """Listen on `section.api`, a `host:port`. Port 0 takes a free one. Raises StartError."""
+    host, _, port = section.api.rpartition(":")
+    try:
+        return list(await trio.open_tcp_listeners(int(port), host=host.strip("[]") or None, backlog=section.backlog))
+    except (OSError, ValueError) as error:
+        raise StartError(f"cannot listen on front.api {section.api}: {error}", address=section.api) from error
+
+
+async def serve(
+    app: ASGIApp,
+    listeners: list[trio.SocketListener],
+    section: FrontSection,
+    *,
+    stop: trio.Event,
+    grace_s: float,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Serve `app` until cancelled, or until `stop` is set and then at most `grace_s` seconds more. Owns `listeners`."""
+    door = Door(app, section)
+    async with trio.open_nursery() as connections:
+        try:
+            async with trio.open_nursery() as acceptors:
+                for listener in listeners:
+                    acceptors.start_soon(door.accept, listener, connections)
+                task_status.started()
+                await stop.wait()
+                acceptors.cancel_scope.cancel()
+        finally:
+            for listener in listeners:
+                listener.socket.close()
+        await door.drain()
+        connections.cancel_scope.deadline = trio.current_time() + grace_s
+
+
+class Door:
+    """The connections that are open, and how many each address has."""
+
+    def __init__(self, app: ASGIApp, section: FrontSection) -> None:
+        self._app = app
+        self._section = section
+        self._config = ServerConfig()
+        self._context = WorkerContext(None)
+        self._open: set[Connection] = set()
+        self._per_address: Counter[str] = Counter()
+
+    async def accept(self, listener: trio.SocketListener, connections: trio.Nursery) -> None:
+        """Accept for ever; each connection becomes a task of `connections`."""
+        while True:
+            try:
+                stream = await listener.accept()
+                address = str(stream.socket.getpeername()[0])
+            except OSError as error:
+                if error.errno in _OUT_OF_RESOURCES:
+                    logger.error("cannot accept", reason=error.strerror)
+                    await trio.sleep(ACCEPT_PAUSE_S)
+                continue
+            section = self._section
+            if len(self._open) >= section.connections or self._per_address[address] >= section.connections_per_address:
+                await _turn_away(stream)
+                continue
+            self.admit(stream, address, connections)
+
+    def admit(self, stream: trio.abc.HalfCloseableStream, address: str, connections: trio.Nursery) -> None:
+        """Serve one stream as a task of `connections`."""
+        connection = Connection(self._app, self._config, self._context, self._section, stream)
+        self._open.add(connection)
+        self._per_address[address] += 1
+        connections.start_soon(self._run, connection, address)
+
+    async def drain(self) -> None:
+        """Responses from now on are the last of their connections; idle connections close."""
+        await self._context.terminated.set()
+        for connection in list(self._open):
+            connection.drain()
+
+    async def _run(self, connection: Connection, address: str) -> None:
+        try:
+            await connection.run()
+        finally:
+            self._open.discard(connection)
+            self._per_address[address] -= 1
+            if not self._per_address[address]:
+                del self._per_address[address]
+
+
+async def _turn_away(stream: trio.SocketStream) -> None:
+    with trio.move_on_after(REFUSAL_S), suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+        await stream.send_all(problem_bytes(503))
+    await trio.aclose_forcefully(stream)

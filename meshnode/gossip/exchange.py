@@ -1,0 +1,45 @@
+"""One round of anti-entropy as questions to the table: what to list, what is newer there, what is newer here.
+
+Not for when to ask and whom (machine.py).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+
+from meshnode.gossip.messages import Carried, Version, Versions
+from meshnode.gossip.table import Entry, State, Table
+from meshnode.model.ids import NodeId
+
+
+def listing(table: Table, buckets: Iterable[int]) -> Iterator[tuple[int, list[Version]]]:
+    """The versions of each bucket."""
+    for bucket in buckets:
+        entries = map(table.entry, table.digests.members(bucket))
+        yield bucket, [Version(entry.node, *entry.order) for entry in entries]
+
+
+def compare(table: Table, theirs: Versions) -> tuple[list[NodeId], list[Entry]]:
+    """Which nodes' adverts are newer there, and which entries are newer here."""
+    wanted: list[NodeId] = []
+    newer: list[Entry] = []
+    for version in theirs.known:
+        order = (version.incarnation, version.sequence)
+        entry = table.get(NodeId(version.id))
+        if entry is None or entry.order < order:
+            wanted.append(NodeId(version.id))
+        elif entry.order > order:
+            newer.append(entry)
+    listed = {version.id for version in theirs.known}
+    for bucket in sorted(set(theirs.whole)):
+        newer += [table.entry(node) for node in table.digests.members(bucket) if node not in listed]
+    return wanted, newer
+
+
+def carried(entries: Iterable[Entry], now: float) -> Iterator[Carried]:
+    """The entries as they travel, with what is left of them. What ends within this second stays here."""
+    for entry in entries:
+        left_s = 0 if entry.state is State.OVER else math.floor(entry.until - now)
+        if left_s > 0 or entry.state is State.OVER:
+            yield Carried(entry.signed, min(left_s, 86_400))

@@ -1,0 +1,229 @@
+"""The gossip machine: floods new adverts at once, then compares tables with one random neighbour at a time.
+
+`handle(event, now) -> list[Command]`, `next_wakeup()`. No work per message beyond what the message holds. Not for
+who should be linked (overlay.py) nor whether a node can be reached (routing). Counterpart: mesh.gossiper.
+protocol.md §5.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from meshnode.config.gossip import GossipSection
+from meshnode.errors import DecodeError, ProtocolViolation
+from meshnode.gossip.events import (
+    Changed,
+    Command,
+    Describe,
+    Event,
+    Leave,
+    NeighbourDown,
+    NeighbourUp,
+    Received,
+    Send,
+    Tick,
+    Trimmed,
+    Violation,
+)
+from meshnode.gossip.exchange import carried, compare, listing
+from meshnode.gossip.intake import Intake
+from meshnode.gossip.messages import (
+    MAX_WANTED,
+    Adverts,
+    Carried,
+    Digest,
+    Versions,
+    Want,
+    advert_frames,
+    decode_message,
+    encode_message,
+    version_frames,
+)
+from meshnode.gossip.neighbour import Neighbour, burst, neighbour
+from meshnode.gossip.own import Own
+from meshnode.gossip.table import Entry, State, Table
+from meshnode.model.advert import Advert, SignedAdvert
+from meshnode.model.ids import NodeId
+
+
+@dataclass(slots=True)
+class _Turn:
+    """What one call of `handle` gathers."""
+
+    now: float
+    commands: list[Command] = field(default_factory=list)
+    changed: set[NodeId] = field(default_factory=set)
+
+
+class Gossip:
+    """One node's share of the gossip.
+
+    `verify(id, body, signature)` and `sign(body)` are handed an advert's bytes; they add the domain separation of
+    `model.advert.ADVERT_CONTEXT`. `incarnation` is to be larger than at every earlier start. Describe before the first
+    neighbour comes up. `handle` raises DecodeError for a Describe that no node would accept, and nothing else.
+    """
+
+    def __init__(
+        self,
+        me: NodeId,
+        section: GossipSection,
+        verify: Callable[[NodeId, bytes, bytes], bool],
+        sign: Callable[[bytes], bytes],
+        rng: random.Random,
+        incarnation: int,
+    ) -> None:
+        self.me = me
+        self._section = section
+        self._rng = rng
+        self._own = Own(me, section, sign, rng, incarnation)
+        self._table = Table(section)
+        self._intake = Intake(verify, self._own, self._table)
+        self._links: dict[NodeId, Neighbour] = {}
+        self._compare_at: float | None = None
+
+    @property
+    def incarnation(self) -> int:
+        """The incarnation in use: larger than the one given after a lost counter was found. To be persisted then."""
+        return self._own.incarnation
+
+    def adverts(self, now: float) -> Mapping[NodeId, Advert]:
+        """A snapshot of every living node's advert, this node's included. O(nodes)."""
+        return self._table.living(now)
+
+    def next_wakeup(self) -> float | None:
+        """When a Tick has something to do, on the clock of `handle`."""
+        times = (self._own.due, self._table.next_due(), self._compare_at)
+        return min((time for time in times if time is not None), default=None)
+
+    def handle(self, event: Event, now: float) -> list[Command]:
+        """Take one event; returns what is to be done, frames in the order in which they should leave."""
+        turn = _Turn(now)
+        turn.changed.update(self._table.expire(now))
+        match event:
+            case Received(frm, data):
+                self._received(frm, data, turn)
+            case NeighbourUp(node):
+                self._up(node, turn)
+            case NeighbourDown(node):
+                self._links.pop(node, None)
+            case Describe(advert):
+                lost = self._own.describe(advert, now)
+                if lost is not None:
+                    turn.commands.append(Trimmed(*lost))
+            case Leave():
+                self._say(self._own.leave(), turn)
+            case Tick():
+                pass
+        self._say(self._own.advert(now), turn)
+        self._compare_if_due(turn)
+        if turn.changed:
+            turn.commands.append(Changed(frozenset(turn.changed)))
+        return turn.commands
+
+    def _say(self, made: tuple[Advert, SignedAdvert] | None, turn: _Turn) -> None:
+        if made is not None:
+            advert, signed = made
+            if self._table.put(advert, signed, advert.lifetime_s, turn.now):
+                turn.changed.add(self.me)
+            self._flood([self._table.entry(self.me)], None, turn)
+
+    def _flood(self, news: list[Entry], frm: NodeId | None, turn: _Turn) -> None:
+        others = [node for node in self._links if node != frm]
+        if news and others:
+            for frame in advert_frames(carried(news, turn.now)):
+                turn.commands += [Send(node, frame) for node in others]
+
+    def _up(self, node: NodeId, turn: _Turn) -> None:
+        """A new neighbour gets the table; where that is more than it can check at once, the rest by comparing."""
+        if node == self.me:
+            return
+        self._links[node] = neighbour(self._section)
+        if self._compare_at is None:
+            # Nodes that started together should not compare together.
+            self._compare_at = turn.now + self._section.anti_entropy_s * self._rng.random()
+        if not self._silent():
+            entries = self._table.spread()
+            about = self._table.get(node)
+            if about is not None and about.state is State.OVER:
+                # Should it have lost its counter, this shows it how far it had counted.
+                entries.append(about)
+            if len(entries) > burst(self._section):
+                turn.commands.append(self._digest(node))
+            self._serve(node, entries, turn)
+
+    def _silent(self) -> bool:
+        """Before the first description and after leaving nothing is accepted and nothing told."""
+        return self._own.mesh is None or self._own.left
+
+    def _digest(self, node: NodeId) -> Send:
+        return Send(node, encode_message(Digest(self._table.digests.packed())))
+
+    def _serve(self, node: NodeId, entries: list[Entry], turn: _Turn) -> None:
+        """Send what another lacks, within its budget; by lot where that is too small, so that what it refuses again
+        and again does not stand before the rest."""
+        served = self._links[node].served
+        room = served.available(turn.now)
+        if len(entries) > room:
+            entries = self._rng.sample(entries, room)
+        served.take(turn.now, len(entries))
+        turn.commands += [Send(node, frame) for frame in advert_frames(carried(entries, turn.now))]
+
+    def _compare_if_due(self, turn: _Turn) -> None:
+        if self._compare_at is None or self._compare_at > turn.now:
+            return
+        self._compare_at = None
+        if self._links and not self._own.left:
+            self._compare_at = turn.now + self._section.anti_entropy_s * self._rng.uniform(0.9, 1.1)
+            chosen = self._rng.choice([n for n, link in self._links.items() if link.starved] or list(self._links))
+            self._links[chosen].starved = False
+            turn.commands.append(self._digest(chosen))
+
+    def _received(self, frm: NodeId, data: bytes, turn: _Turn) -> None:
+        link = self._links.get(frm)
+        if link is None or self._silent():
+            return
+        try:
+            message = decode_message(data)
+        except DecodeError as error:
+            turn.commands.append(Violation(frm, f"gossip frame: {error}"))
+            return
+        match message:
+            case Adverts(items):
+                self._adverts(frm, link, items, turn)
+            case Digest(sums):
+                if link.digests.take(turn.now):
+                    lists = listing(self._table, self._table.digests.differing(sums))
+                    turn.commands += [Send(frm, frame) for frame in version_frames(lists)]
+            case Versions():
+                self._versions(frm, link, message, turn)
+            case Want(ids):
+                found = (self._table.get(NodeId(id_)) for id_ in dict.fromkeys(ids))
+                self._serve(frm, [entry for entry in found if entry is not None], turn)
+
+    def _versions(self, frm: NodeId, link: Neighbour, theirs: Versions, turn: _Turn) -> None:
+        wanted, newer = compare(self._table, theirs)
+        room = min(link.checks.available(turn.now), MAX_WANTED)
+        if len(wanted) > room:
+            link.starved = True
+            wanted = self._rng.sample(wanted, room)
+        if wanted:
+            turn.commands.append(Send(frm, encode_message(Want(tuple(wanted)))))
+        self._serve(frm, newer, turn)
+
+    def _adverts(self, frm: NodeId, link: Neighbour, items: tuple[Carried, ...], turn: _Turn) -> None:
+        news: list[Entry] = []
+        for item in items:
+            try:
+                taken = self._intake.take(link, item, turn.now)
+            except (DecodeError, ProtocolViolation) as error:
+                turn.commands.append(Violation(frm, str(error)))
+                break
+            if taken.news is not None:
+                news.append(taken.news)
+            if taken.changed is not None:
+                turn.changed.add(taken.changed)
+            if taken.proof is not None:
+                turn.commands.append(taken.proof)
+        self._flood(news, frm, turn)

@@ -1,0 +1,40 @@
+"""A neighbour's budgets: what it may cost this node. Not for whether its link is alive (net)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from meshnode.config.gossip import GossipSection
+from meshnode.gossip.rates import Bucket
+
+_DIGEST_BURST = 4
+"""Digests answered in a row; an honest neighbour sends one per `anti_entropy_s` at most, and one on a new link."""
+
+
+@dataclass(slots=True)
+class Neighbour:
+    """Signatures checked for it, adverts sent on its demand, digests answered.
+
+    `starved`: it had more news than could be checked, so it is asked first in the next round.
+    """
+
+    checks: Bucket
+    served: Bucket
+    digests: Bucket
+    starved: bool = False
+
+
+def burst(section: GossipSection) -> int:
+    """Adverts checked, or sent, at once: as many as the rate allows between two rounds of anti-entropy, so that rounds
+    alone reach the full rate."""
+    return max(1, int(section.verifications_per_s * section.anti_entropy_s))
+
+
+def neighbour(section: GossipSection) -> Neighbour:
+    """A new neighbour with full budgets."""
+    each_s = 1.0 / section.verifications_per_s
+    return Neighbour(
+        checks=Bucket(burst(section), each_s),
+        served=Bucket(burst(section), each_s),
+        digests=Bucket(_DIGEST_BURST, section.anti_entropy_s / 2),
+    )

@@ -1,0 +1,134 @@
+"""What this node says of itself: when to say it anew, under which counter, and how to make it fit.
+
+Not for spreading it (machine.py). Counterpart: whoever sends `Describe`.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from msgspec.structs import replace
+
+from meshnode.config.gossip import GossipSection
+from meshnode.errors import DecodeError
+from meshnode.gossip.rates import Bucket
+from meshnode.model.advert import Advert, SignedAdvert, pack, unpack
+from meshnode.model.ids import NodeId
+
+LAST = 2**62
+"""The largest counter an advert holds."""
+
+_KEPT_NEIGHBOURS = 8
+"""An active view's worth (protocol.md §5, overlay): with these the mesh stays connected in every node's map."""
+
+
+@dataclass(slots=True)
+class Own:
+    """This node's description, its counters and the time of its next advert."""
+
+    me: NodeId
+    section: GossipSection
+    sign: Callable[[bytes], bytes]
+    rng: random.Random
+    incarnation: int
+    sequence: int = 0
+    left: bool = False
+    _said: Advert | None = None
+    _asked: Advert | None = None
+    due: float | None = None
+    """When the next advert is to be made."""
+    _rate: Bucket = field(init=False)
+
+    def __post_init__(self) -> None:
+        # The same budget that others grant: what is said within it is refused nowhere.
+        self._rate = Bucket(self.section.advert_burst, self.section.advert_refill_s)
+
+    @property
+    def mesh(self) -> bytes | None:
+        """The mesh this node belongs to; None before the first description."""
+        return self._said.mesh if self._said is not None else None
+
+    @property
+    def order(self) -> tuple[int, int]:
+        """The order of the newest advert made or overtaken."""
+        return (self.incarnation, self.sequence)
+
+    def describe(self, advert: Advert, now: float) -> tuple[int, int] | None:
+        """Say this from now on; the first at once, a change within `settle_s`. Returns how many models and
+        neighbours had to be left out, None for none. Raises DecodeError for what no node would accept.
+        """
+        if advert.id != self.me or (self.mesh is not None and advert.mesh != self.mesh):
+            raise DecodeError("an advert of another node or mesh")
+        if self.left or advert == self._asked:
+            return None
+        said = replace(advert, incarnation=0, sequence=0, lifetime_s=max(1, int(self.section.lifetime_s)), gone=False)
+        fitted = fit(said)
+        self._asked = advert
+        if fitted != self._said:
+            first, self._said = self._said is None, fitted
+            self._hurry(now if first else now + self.section.settle_s, now)
+        lost = (len(said.models) - len(fitted.models), len(said.neighbours) - len(fitted.neighbours))
+        return lost if any(lost) else None
+
+    def advert(self, now: float) -> tuple[Advert, SignedAdvert] | None:
+        """The next advert if it is due."""
+        if self._said is None or self.due is None or self.due > now:
+            return None
+        self._rate.take(now)
+        self.due = now + self.section.refresh_s * self.rng.uniform(0.9, 1.1)
+        return self._make(self._said)
+
+    def leave(self) -> tuple[Advert, SignedAdvert] | None:
+        """The tombstone; None when nothing was ever said. Nothing is said after it."""
+        if self._said is None or self.left:
+            return None
+        self.left, self.due = True, None
+        lifetime_s = min(86_400, max(1, int(self.section.tombstone_s)))
+        return self._make(Advert(self.me, self._said.mesh, 0, 0, lifetime_s, gone=True))
+
+    def overtake(self, order: tuple[int, int], now: float) -> None:
+        """An advert of this node came back that this process did not make: a counter was lost. Count on above it."""
+        if order >= self.order and not self.left:
+            self.incarnation, self.sequence = order
+            self._hurry(now, now)
+
+    def _make(self, said: Advert) -> tuple[Advert, SignedAdvert]:
+        if self.sequence < LAST:
+            self.sequence += 1
+        else:
+            self.incarnation, self.sequence = self.incarnation + 1, 0
+        advert = replace(said, incarnation=self.incarnation, sequence=self.sequence)
+        body = pack(advert)
+        return advert, SignedAdvert(body, self.sign(body))
+
+    def _hurry(self, at: float, now: float) -> None:
+        at = max(at, self._rate.ready_at(now))
+        self.due = at if self.due is None else min(self.due, at)
+
+
+def fit(advert: Advert) -> Advert:
+    """The advert without what does not fit: first models that are not loaded, those listed last first; then
+    neighbours past 8; then loaded models. Raises DecodeError when it is refused for more than its size.
+    """
+    while True:
+        try:
+            # Counters at their widest: what fits now fits always.
+            unpack(pack(replace(advert, incarnation=LAST, sequence=LAST)))
+            return advert
+        except DecodeError:
+            smaller = _smaller(advert)
+            if smaller is None:
+                raise
+            advert = smaller
+
+
+def _smaller(advert: Advert) -> Advert | None:
+    models, neighbours = advert.models, advert.neighbours
+    for index in range(len(models) - 1, -1, -1):
+        if not models[index].loaded:
+            return replace(advert, models=models[:index] + models[index + 1 :])
+    if len(neighbours) > _KEPT_NEIGHBOURS or (neighbours and not models):
+        return replace(advert, neighbours=neighbours[:-1])
+    return replace(advert, models=models[:-1]) if models else None

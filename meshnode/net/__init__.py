@@ -1,0 +1,25 @@
+"""Links between nodes: dialled, accepted, authenticated, kept alive; requests in both directions on each. I/O.
+
+Drives noise and mux. Not for which peers to link with (mesh) nor for what requests mean (dispatch).
+"""
+
+from meshnode.net.backoff import Backoff
+from meshnode.net.dial import dial
+from meshnode.net.handshake import Authenticated, Check, initiate, respond
+from meshnode.net.link import Link
+from meshnode.net.listen import Welcome, open_listeners, serve
+from meshnode.net.stream import LinkStream
+
+__all__ = [
+    "Authenticated",
+    "Backoff",
+    "Check",
+    "Link",
+    "LinkStream",
+    "Welcome",
+    "dial",
+    "initiate",
+    "open_listeners",
+    "respond",
+    "serve",
+]

@@ -1,0 +1,106 @@
+"""Accept peers: bounded half-open connections, a rate per address, and not one byte for a stranger.
+
+Not for what happens on a link (`on_member`, `on_join`, which build and run it). Counterpart: dial.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import trio
+
+from meshnode.config.mesh import MeshSection
+from meshnode.errors import ConfigError, HandshakeFailed
+from meshnode.net.dial import split_address
+from meshnode.net.handshake import Authenticated, Check, respond
+from meshnode.net.turnstile import Turnstile
+from meshnode.noise import Responder
+from meshnode.observe import log
+
+BACKLOG = 1024
+"""Connections the kernel holds until they are accepted: a whole mesh may come back at once."""
+
+OnPeer = Callable[[Authenticated], Awaitable[None]]
+
+logger = log.get("net")
+
+
+@dataclass(frozen=True, slots=True)
+class Welcome:
+    """How those who knock are met. `responder` makes a fresh handshake for each connection.
+
+    `check` judges members, `on_member` gets those who passed and carries their link (it returns when the link is
+    over). `check_join` and `on_join` are the same for who comes with an invite; without them nobody joins here.
+    """
+
+    responder: Callable[[], Responder]
+    check: Check
+    on_member: OnPeer
+    check_join: Check | None = None
+    on_join: OnPeer | None = None
+
+
+async def open_listeners(listen: str) -> list[trio.SocketListener]:
+    """Listen on `host:port`; an empty host is every interface. Raises ConfigError."""
+    try:
+        host, port = split_address(listen)
+        return await trio.open_tcp_listeners(port, host=host or None, backlog=BACKLOG)
+    except (OSError, HandshakeFailed) as error:
+        raise ConfigError([f"mesh.listen: cannot listen on {listen}: {error}"]) from error
+
+
+async def serve(
+    listeners: Sequence[trio.abc.Listener[trio.abc.Stream]],
+    welcome: Welcome,
+    section: MeshSection,
+    *,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Accept until cancelled. Links accepted here live in this task and end with it."""
+    turnstile = Turnstile(section)
+    async with trio.open_nursery() as nursery:
+        accept = partial(trio.serve_listeners, handler_nursery=nursery)
+        await nursery.start(accept, partial(_accept, welcome, section, turnstile), list(listeners))
+        task_status.started()
+
+
+async def _accept(welcome: Welcome, section: MeshSection, turnstile: Turnstile, stream: trio.abc.Stream) -> None:
+    """One connection, from its first byte to the end of its link."""
+    address = _address_of(stream)
+    if not turnstile.enter(address, trio.current_time()):
+        await trio.aclose_forcefully(stream)
+        return
+    try:
+        try:
+            found = await respond(
+                stream,
+                welcome.responder(),
+                welcome.check,
+                check_join=welcome.check_join if welcome.on_join is not None else None,
+                timeout_s=section.handshake_timeout_s,
+            )
+        finally:
+            turnstile.leave()
+        handler = welcome.on_member if found.hint is None else welcome.on_join
+        assert handler is not None
+        await handler(found)
+    except HandshakeFailed as error:
+        logger.debug("a connection was refused", address=address, reason=str(error))
+    except Exception:  # crash barrier: one connection's fault is not its neighbours'
+        logger.exception("an accepted connection crashed", address=address)
+    finally:
+        await trio.aclose_forcefully(stream)
+
+
+def _address_of(stream: trio.abc.Stream) -> str:
+    """The other end's IP address; "" for a pipe that has none."""
+    if not isinstance(stream, trio.SocketStream):
+        return ""
+    try:
+        name = stream.socket.getpeername()
+    except OSError:
+        # Gone already; its handshake will find out.
+        return ""
+    return str(name[0]) if isinstance(name, tuple) else ""

@@ -1,0 +1,214 @@
+"""One request and its answer on a link, from either end: what dispatch, gossip and tunnels hold.
+
+Bytes that have arrived wait here, bounded by the stream's window; bytes to send wait in the Mux, bounded by credit and
+by the link's write buffer. Not for frames (mux). Counterpart: the LinkStream at the other end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import trio
+
+from meshnode.errors import LinkError, StreamReset
+from meshnode.mux import CANCEL, NO_ERROR, Headers, StreamKey
+
+if TYPE_CHECKING:
+    from meshnode.net.link import Link
+
+
+class LinkStream:
+    """A stream of a link. Made by `Link.request`, or handed to the link's `on_open`.
+
+    One task may read and one may write at a time. Leaving it unfinished is `reset`, or `aclose`, which resets what is
+    not over. Methods raise StreamReset when the peer cancelled this stream, LinkClosed when the link is gone.
+    """
+
+    __slots__ = (
+        "_chunks", "_ended", "_error", "_finished", "_flow", "_head", "_key", "_link", "_readable", "_writable",
+        "cancel_scope", "trailers",
+    )  # fmt: skip
+
+    def __init__(
+        self, link: Link, key: StreamKey, *, finished: bool = False, cancel_scope: trio.CancelScope | None = None
+    ) -> None:
+        """`finished`: nothing follows the head. `cancel_scope`: who serves this stream, if the peer opened it."""
+        self._link = link
+        self._key = key
+        self._chunks: list[bytes] = []
+        self._flow = 0
+        self._head: Mapping[str, str] | None = None
+        self._readable: trio.Event | None = None
+        self._writable: trio.Event | None = None
+        self._error: LinkError | None = None
+        self._ended = False
+        self._finished = finished
+        self.cancel_scope = cancel_scope
+        self.trailers: Mapping[str, str] = {}
+
+    async def head(self) -> Mapping[str, str]:
+        """Headers of the request (where the peer opened the stream) or of the answer, pseudo-headers included."""
+        while self._head is None:
+            await self._wait_readable()
+        return self._head
+
+    async def receive_some(self) -> bytes:
+        """Everything that has arrived, at least one byte; b"" at the true end. Bytes that came before a reset or the
+        link's end are given first."""
+        if self._chunks:
+            await trio.lowlevel.checkpoint_if_cancelled()
+        while not self._chunks:
+            if self._ended:
+                await trio.lowlevel.checkpoint()
+                return b""
+            await self._wait_readable()
+        chunks = self._chunks
+        data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        chunks.clear()
+        self._link.credit(self._key, self._flow)
+        self._flow = 0
+        return data
+
+    async def send_head(self, headers: Headers) -> None:
+        """Head of the answer to a stream the peer opened; goes out with what follows. Raises BadRequest too."""
+        await trio.lowlevel.checkpoint_if_cancelled()
+        self._check_writing()
+        self._link.mux.send_head(self._key, headers)
+        self._link.flush()
+
+    async def send(self, data: bytes) -> None:
+        """Queue bytes; returns when the peer's credit and the link's write buffer had room for all of them."""
+        await trio.lowlevel.checkpoint_if_cancelled()
+        rest: bytes | memoryview = data
+        while rest:
+            self._check_writing()
+            link_room = self._link.room()
+            room = min(self._link.mux.window(self._key), link_room)
+            if room >= len(rest):
+                self._link.mux.send(self._key, bytes(rest))
+                self._link.flush()
+                return
+            if room > 0:
+                self._link.mux.send(self._key, bytes(rest[:room]))
+                self._link.flush()
+                rest = memoryview(rest)[room:]
+            await self._wait_writable(for_link=room >= link_room)
+
+    async def finish(self, trailers: Headers = ()) -> None:
+        """Nothing more will be sent; `trailers` follow what was. Does not wait until it has left."""
+        await trio.lowlevel.checkpoint_if_cancelled()
+        self._check_writing()
+        self._link.mux.finish(self._key, trailers)
+        self._finished = True
+        self._link.flush()
+        self._link.forget_if_over(self)
+
+    def reset(self, code: int = CANCEL) -> None:
+        """Cancel: the peer's side of this stream is cancelled too. Nothing happens to one that is over."""
+        if self.over:
+            return
+        self._error = self._error or StreamReset("this side has cancelled the stream", code)
+        self._chunks.clear()
+        self._finished = True
+        self._link.reset(self, code)
+        self._wake()
+
+    async def aclose(self) -> None:
+        """Reset what is not over. After it nobody waits for this stream."""
+        self.leave(CANCEL)
+        await trio.lowlevel.checkpoint()
+
+    def leave(self, code: int) -> None:
+        """`aclose` without its checkpoint, with the code for an answer that was not finished."""
+        # RFC 9113 §8.1: whoever has answered in full and needs no more of the request says so with NO_ERROR.
+        answered = self._finished and self.cancel_scope is not None
+        self.reset(NO_ERROR if answered else code)
+
+    @property
+    def key(self) -> StreamKey:
+        """Its name in the Mux."""
+        return self._key
+
+    @property
+    def over(self) -> bool:
+        """Whether both directions have ended, or the stream was reset."""
+        return self._error is not None or (self._ended and self._finished)
+
+    @property
+    def answered(self) -> bool:
+        """Whether the peer has sent all it had to send."""
+        return self._ended
+
+    # What the link's reader tells; none of these waits.
+
+    def arrived_head(self, headers: Headers) -> None:
+        """The head came."""
+        self._head = dict(headers)
+        self._wake_reader()
+
+    def arrived(self, data: bytes, flow: int) -> None:
+        """Bytes came; `flow` is what they cost of the window."""
+        self._flow += flow
+        if data:
+            self._chunks.append(data)
+            self._wake_reader()
+
+    def arrived_trailers(self, headers: Headers) -> None:
+        """Trailers came; the end follows."""
+        self.trailers = dict(headers)
+
+    def arrived_end(self) -> None:
+        """The peer has sent all."""
+        self._ended = True
+        self._wake_reader()
+
+    def failed(self, error: LinkError) -> None:
+        """The stream was reset or its link is gone: whoever waits is told, whoever serves it is cancelled."""
+        if self._error is None and not self.over:
+            self._error = error
+        self._wake()
+        if self.cancel_scope is not None:
+            self.cancel_scope.cancel()
+
+    def credited(self) -> None:
+        """There may be room to send."""
+        if self._writable is not None:
+            self._writable.set()
+            self._writable = None
+
+    def _check_writing(self) -> None:
+        if self._error is not None:
+            raise _anew(self._error)
+        if self._finished:
+            raise StreamReset("this side has finished the stream", NO_ERROR)
+
+    async def _wait_readable(self) -> None:
+        if self._error is not None:
+            raise _anew(self._error)
+        if self._ended:
+            raise StreamReset("the stream ended without a head")
+        if self._readable is None:
+            self._readable = trio.Event()
+        await self._readable.wait()
+
+    async def _wait_writable(self, *, for_link: bool) -> None:
+        """Until the peer gives credit, or (`for_link`) until the writer has made room."""
+        self._writable = trio.Event()
+        if for_link:
+            self._link.waits_to_write(self)
+        await self._writable.wait()
+
+    def _wake_reader(self) -> None:
+        if self._readable is not None:
+            self._readable.set()
+            self._readable = None
+
+    def _wake(self) -> None:
+        self._wake_reader()
+        self.credited()
+
+
+def _anew(error: LinkError) -> LinkError:
+    """An exception of its own for each who asks: a raised one carries its raiser's traceback."""
+    return StreamReset(str(error), error.code) if isinstance(error, StreamReset) else type(error)(str(error))

@@ -1,0 +1,66 @@
+"""Who may begin a handshake now: so many half-open in all, and a token bucket per address. Pure.
+
+Not for who passes it (handshake.py). Counterpart: listen.py.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+
+from meshnode.config.mesh import MeshSection
+
+MAX_ADDRESSES = 4096
+"""Buckets kept. When there are more, the full ones go first: forgetting those forgives nothing."""
+
+
+class Turnstile:
+    """`enter` before a handshake, `leave` after each that was let in."""
+
+    def __init__(self, section: MeshSection) -> None:
+        self._half_open_most = section.half_open
+        self._per_s = section.handshakes_per_s
+        self._burst = section.handshake_burst
+        self._half_open = 0
+        # Address -> tokens left, and when that was so.
+        self._buckets: dict[str, tuple[float, float]] = {}
+
+    def enter(self, address: str, now: float) -> bool:
+        """Whether a connection from `address` may begin; "" (no address) has no bucket."""
+        if self._half_open >= self._half_open_most or (address and not self._take(_network(address), now)):
+            return False
+        self._half_open += 1
+        return True
+
+    def leave(self) -> None:
+        """A handshake that was let in has ended, well or not."""
+        self._half_open -= 1
+
+    def _take(self, network: str, now: float) -> bool:
+        left = self._tokens(network, now)
+        if left < 1:
+            return False
+        if network not in self._buckets and len(self._buckets) >= MAX_ADDRESSES:
+            self._forget(now)
+        self._buckets[network] = (left - 1, now)
+        return True
+
+    def _tokens(self, network: str, now: float) -> float:
+        left, at = self._buckets.get(network, (float(self._burst), now))
+        return min(self._burst, left + (now - at) * self._per_s)
+
+    def _forget(self, now: float) -> None:
+        full = [network for network in self._buckets if self._tokens(network, now) >= self._burst]
+        # None is full: so many addresses at once are one attacker's; the oldest entry makes room.
+        for network in full or [next(iter(self._buckets))]:
+            del self._buckets[network]
+
+
+def _network(address: str) -> str:
+    """What one machine can have of addresses: an IPv4 address, an IPv6 /64."""
+    try:
+        parsed = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if isinstance(parsed, ipaddress.IPv4Address):
+        return str(parsed)
+    return str(parsed.ipv4_mapped or ipaddress.IPv6Network((int(parsed), 64), strict=False))

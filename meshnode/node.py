@@ -1,0 +1,217 @@
+"""The composition root: builds the rooms, nests their nurseries, orders the shutdown. Nothing else does.
+
+`async with Node(config) as node:` runs a whole node in the caller's trio program. Not for any decision of a room.
+Counterpart: cli.up, which runs one for a terminal.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
+from pathlib import Path
+from random import SystemRandom
+from types import TracebackType
+from typing import Any
+
+import trio
+
+from meshnode import chat as asking
+from meshnode import front
+from meshnode.chat import ChatStream, Messages, Reply
+from meshnode.config import Config, load
+from meshnode.dispatch.dispatcher import Dispatcher, Surroundings
+from meshnode.dispatch.inbound import Inbound
+from meshnode.dispatch.local import Local
+from meshnode.dispatch.watch import Watch
+from meshnode.engine import Engines, memory
+from meshnode.errors import EngineUnavailable
+from meshnode.keep.home import Home, default_home
+from meshnode.mesh.addresses import join, reachable
+from meshnode.mesh.member import Member, Pipes
+from meshnode.model.advert import Advert
+from meshnode.model.ids import NodeId
+from meshnode.net import open_listeners
+from meshnode.observe.metrics import Metrics
+from meshnode.presence import Presence
+from meshnode.routing import Router, Seen
+
+TOMBSTONE_S = 0.2
+"""How long the farewell has to leave this node's links before they close."""
+
+
+class Node(AbstractAsyncContextManager["Node"]):
+    """One peer of the mesh.
+
+    `home` holds its keys and state (default: MESHNODE_HOME, else the platform's data directory); `config` defaults to
+    what the home, the environment and the defaults say; `pipes` replaces real sockets between nodes in tests. Entering
+    raises StartError, ConfigError or IdentityError; after it the API and the mesh port listen, and engines and links
+    come up behind them. Leaving drains within `config.node.grace_s`; cancelling instead ends everything at once.
+    """
+
+    def __init__(self, config: Config | None = None, *, home: Path | None = None, pipes: Pipes | None = None) -> None:
+        self.home = Home(home if home is not None else default_home(os.environ))
+        self.config = config if config is not None else load(self.home.config, os.environ)
+        self.name = self.config.node.name or socket.gethostname()
+        self.api = ""
+        self.mesh_address: str | None = None
+        self.asgi: Any = None
+        self._pipes = pipes
+        self._grace_s = self.config.node.grace_s
+        self._running: AbstractAsyncContextManager[None] | None = None
+
+    @property
+    def id(self) -> NodeId:
+        """This node's id. Known after entering."""
+        return self.member.me
+
+    async def __aenter__(self) -> Node:
+        self._running = self._run()
+        await self._running.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
+        running, self._running = self._running, None
+        assert running is not None
+        if not isinstance(error, Exception):
+            return await running.__aexit__(kind, error, trace)
+        # The caller's own error leaves as itself, not wrapped once per nursery, and without waiting for a drain.
+        self._grace_s = 0.0
+        await running.__aexit__(None, None, None)
+        return None
+
+    async def chat(self, model: str, messages: Messages, *, timeout_s: float = 600.0, **options: Any) -> Reply:
+        """Ask once and wait for the whole answer. `options` are OpenAI's fields, such as `max_tokens`.
+
+        Raises RequestError.
+        """
+        body = asking.body(model, messages, stream=False, options=options)
+        return await asking.whole(await self.dispatcher.dispatch(asking.job(self.id, body, timeout_s)))
+
+    def stream(self, model: str, messages: Messages, *, timeout_s: float = 86_400.0, **options: Any) -> ChatStream:
+        """Ask and read the answer as it comes: `async with node.stream(…) as chunks: async for text in chunks: …`."""
+        body = asking.body(model, messages, stream=True, options=options)
+        return ChatStream(lambda: self.dispatcher.dispatch(asking.job(self.id, body, timeout_s)))
+
+    def models(self) -> list[str]:
+        """Names that may be asked for now, the whole mesh's."""
+        return self.presence.model_names()
+
+    def peers(self) -> list[dict[str, Any]]:
+        """Other nodes, as `/mesh/status` lists them."""
+        return self.presence.peers()
+
+    def status(self) -> dict[str, Any]:
+        """This node, its engines, models and peers, as `/mesh/status` says it."""
+        return self.presence.status()
+
+    async def engines_settled(self) -> None:
+        """Wait until something can be asked here, or it is clear that nothing will."""
+        try:
+            await self.engines.first_ready()
+        except EngineUnavailable:
+            return
+
+    def drain(self) -> None:
+        """Announce that this node is going and refuse new work; what runs goes on."""
+        self.local.draining = True
+        self._describe()
+
+    @asynccontextmanager
+    async def _run(self) -> AsyncIterator[None]:
+        """Three nested nurseries: engines (last to die), mesh, front (first to die)."""
+        with self.home:
+            api = await front.open_listeners(self.config.front)
+            try:
+                await self._build(api)
+                async with trio.open_nursery() as engines:
+                    await engines.start(self.engines.run)
+                    async with trio.open_nursery() as mesh:
+                        await mesh.start(self.member.run)
+                        await mesh.start(self._watch.run)
+                        stop = trio.Event()
+                        async with trio.open_nursery() as doors:
+                            await doors.start(partial(front.serve, self.asgi, api, self.config.front,
+                                                      stop=stop, grace_s=self.config.node.grace_s))  # fmt: skip
+                            self.home.write_run(self._whereabouts())
+                            yield
+                            self.drain()
+                            stop.set()
+                            doors.cancel_scope.deadline = trio.current_time() + self._grace_s
+                            await self.inbound.drained()
+                        self.member.leave()
+                        await trio.sleep(TOMBSTONE_S)
+                        mesh.cancel_scope.cancel()
+                    engines.cancel_scope.cancel()
+            finally:
+                self.home.clear_run()
+                for listener in api:
+                    listener.socket.close()
+
+    async def _build(self, api: list[trio.SocketListener]) -> None:
+        config = self.config
+        key = self.home.node_key()
+        self.metrics = Metrics()
+        self.router = Router(config.dispatch, config.routing)
+        self.engines = Engines(config.engine, self.home.models, self._describe)
+        self.local = Local(config.engine, self.engines.find, self.engines.engines)
+        self._memory = await trio.to_thread.run_sync(memory)
+        self.member = Member(self.home, key, config, await self._open_pipes(), self._serve, SystemRandom())
+        around = Surroundings(
+            me=key.id,
+            relays=config.mesh.relay,
+            view=self.member.view,
+            link=self.member.link,
+            router=self.router,
+            local=self.local,
+            metrics=self.metrics,
+        )
+        self._watch = Watch()
+        self.dispatcher = Dispatcher(around, config.dispatch, self._watch, SystemRandom())
+        seen = Seen(config.dispatch.seen_jobs, config.dispatch.seen_s)
+        self.inbound = Inbound(around, seen, config.front.body_limit_bytes)
+        host, port = api[0].socket.getsockname()[:2]
+        self.api = f"http://{join(host, port)}"
+        self.presence = Presence(self)
+        self.asgi = front.make_asgi(self.presence.doors(self.home.control_secret()), config.front)
+        self._describe()
+
+    async def _open_pipes(self) -> Pipes:
+        listen = self.config.mesh.listen
+        if self._pipes is not None or listen == "none":
+            return self._pipes or Pipes((), ())
+        listeners = await open_listeners(listen)
+        host, port = listeners[0].socket.getsockname()[:2]
+        self.mesh_address = join(host, port)
+        return Pipes(listeners, self.config.mesh.advertise or reachable(host, port))
+
+    async def _serve(self, link: Any, stream: Any) -> None:
+        await self.inbound.serve(link, stream)
+
+    def _describe(self) -> None:
+        """Tell the mesh what is true of this node now."""
+        from meshnode import __version__
+
+        advert = Advert(
+            id=bytes(self.id),
+            mesh=self.member.membership.mesh.id,
+            incarnation=0,
+            sequence=0,
+            lifetime_s=1,
+            name=self.name[:128],
+            version=__version__,
+            addresses=self.member.addresses,
+            models=self.engines.offers(),
+            hardware=self._memory.hardware,
+            owner=self.config.node.owner,
+            relay=self.config.mesh.relay,
+            draining=self.local.draining,
+        )
+        self.member.describe(advert)
+
+    def _whereabouts(self) -> Mapping[str, Any]:
+        return {"pid": os.getpid(), "api": self.api, "mesh": self.mesh_address, "node": self.id.text}

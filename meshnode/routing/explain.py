@@ -1,0 +1,54 @@
+"""A plan in plain data and in a phrase, for people who ask why. Pure; requests.md §1, last step.
+
+Counterparts: the `x-meshnode-reason` header and the explain endpoint (front). Holds nothing of the prompt.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from meshnode.model.view import View
+from meshnode.routing.plan import Attempt, Plan
+
+_DIGITS = 4
+"""Decimals kept: a tenth of a millisecond."""
+
+
+def reason(plan: Plan, attempt: int = 0) -> str:
+    """One short phrase for the attempt (counted from 0) that answered."""
+    if plan.refusal is not None:
+        return plan.reason
+    return plan.reason if attempt == 0 else f"{'second' if attempt == 1 else 'later'} choice, after {attempt} failed"
+
+
+def explain(plan: Plan, view: View) -> dict[str, Any]:
+    """The whole plan as values that JSON knows. Times in seconds."""
+    found: dict[str, Any] = {
+        "reason": plan.reason,
+        "attempts": [_attempt(attempt, view) for attempt in plan.attempts],
+        "excluded": [
+            {
+                "node": exclusion.node.text,
+                "name": view.name(exclusion.node),
+                "code": exclusion.code,
+                "text": exclusion.text,
+            }
+            for exclusion in plan.exclusions
+        ],
+    }
+    if plan.refusal is not None:
+        found["refusal"] = {"status": plan.refusal.status, "code": plan.refusal.code, "message": plan.refusal.message}
+    return found
+
+
+def _attempt(attempt: Attempt, view: View) -> dict[str, Any]:
+    return {
+        "node": attempt.node.text,
+        "name": view.name(attempt.node),
+        "model": attempt.model,
+        "path": [view.name(node) for node in attempt.path],
+        "hops": len(attempt.path) - 1,
+        "score": round(attempt.score.value, _DIGITS),
+        "predicted_s": round(attempt.score.predicted_s, _DIGITS),
+        "terms": {term: round(value, _DIGITS) for term, value in attempt.score.terms._asdict().items()},
+    }

@@ -1,0 +1,8 @@
+"""Who gets a slot of an engine, and when: admission at the serving node.
+
+Pure. Not for choosing servers (routing) nor for running engines (engine). requests.md §2.
+"""
+
+from meshnode.slots.admission import Admission, Ask, Granted, Leave, Load, Refused, Resize
+
+__all__ = ["Admission", "Ask", "Granted", "Leave", "Load", "Refused", "Resize"]

@@ -1,0 +1,246 @@
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+import platformdirs
+import pytest
+
+from meshnode.errors import SecretFileError, StartError
+from meshnode.identity import Invite, Issuer, MeshRoot, NodeKey, check_chain
+from meshnode.keep import Home, Membership, default_home
+from meshnode.model import codec
+
+NOW = 1_800_000_000.5
+SECRET_FILES = ("node.key", "mesh.cbor", "invites.cbor", "control.secret", "incarnation")
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    return Home(tmp_path / "home", lambda: NOW)
+
+
+def furnish(home: Home) -> NodeKey:
+    """Every file there can be."""
+    key = home.node_key()
+    founded = home.found_mesh(key, "home")
+    book = home.invites()
+    book.issue(int(NOW), b"sixteen bytes :)", mesh=founded.mesh.id, signer=key.id, addresses=(), lifetime_s=60)
+    home.save_invites(book)
+    home.control_secret()
+    home.bump_incarnation()
+    return key
+
+
+def load_all(home: Home) -> None:
+    home.membership(home.node_key())
+    home.invites()
+    home.control_secret()
+    home.bump_incarnation()
+
+
+class TestPlace:
+    def test_the_environment_names_it(self, tmp_path: Path) -> None:
+        assert default_home({"MESHNODE_HOME": str(tmp_path)}) == tmp_path
+
+    @pytest.mark.parametrize("environment", [{}, {"MESHNODE_HOME": ""}])
+    def test_else_it_is_where_programs_keep_their_data(self, environment: dict[str, str]) -> None:
+        assert default_home(environment) == platformdirs.user_data_path("meshnode", appauthor=False)
+
+    def test_directories_are_private_and_secrets_too(self, home: Home) -> None:
+        furnish(home)
+        assert {stat.S_IMODE(path.stat().st_mode) for path in (home.path, home.models, home.logs)} == {0o700}
+        assert {stat.S_IMODE((home.path / name).stat().st_mode) for name in SECRET_FILES} == {0o600}
+
+    def test_two_nodes_do_not_share_it(self, home: Home) -> None:
+        with home, pytest.raises(StartError, match="in use"), Home(home.path):
+            pass
+        with Home(home.path):
+            pass
+
+    @pytest.mark.parametrize("name", ["", "../x", "a/b", ".hidden"])
+    def test_an_engine_log_stays_in_its_folder(self, home: Home, name: str) -> None:
+        assert home.engine_log("llama-server").parent == home.logs
+        with pytest.raises(ValueError, match="plain name"):
+            home.engine_log(name)
+
+
+class TestIdentity:
+    def test_it_survives_a_restart(self, home: Home) -> None:
+        assert Home(home.path).node_key().id == home.node_key().id
+
+    def test_a_lost_key_is_not_silently_replaced(self, home: Home) -> None:
+        furnish(home)
+        (home.path / "node.key").unlink()
+        with pytest.raises(SecretFileError, match=r"node.key is missing.*restore it"):
+            home.node_key()
+        assert not (home.path / "node.key").exists()
+
+    def test_every_bit_of_the_key_file_counts(self, home: Home) -> None:
+        home.node_key()
+        path = home.path / "node.key"
+        good = path.read_bytes()
+        for bit in range(len(good) * 8):
+            changed = bytearray(good)
+            changed[bit // 8] ^= 1 << (bit % 8)
+            path.write_bytes(changed)
+            with pytest.raises(SecretFileError, match=r"node\.key"):
+                home.node_key()
+
+
+class TestMesh:
+    def test_a_node_alone_is_in_none(self, home: Home) -> None:
+        assert home.membership(home.node_key()) is None
+
+    def test_a_founded_one_survives_a_restart(self, home: Home) -> None:
+        key = home.node_key()
+        founded = home.found_mesh(key, "home", "alice")
+        again = Home(home.path).membership(key)
+        assert again == founded
+        certificate, _ = check_chain(founded.chain, key.id, founded.mesh.id, int(NOW))
+        assert certificate.owner == "alice"
+
+    def test_the_founder_invites_as_the_root(self, home: Home) -> None:
+        key = home.node_key()
+        founded = home.found_mesh(key, "home")
+        other = NodeKey.generate()
+        chain = founded.issuer(key).issue(other.id, int(NOW), 1)
+        assert len(chain) == 1
+        check_chain(chain, other.id, founded.mesh.id, int(NOW))
+
+    def test_a_member_invites_as_itself(self, home: Home) -> None:
+        key, root = home.node_key(), MeshRoot.generate()
+        mesh = home.found_mesh(key, "home").mesh
+        chain = Issuer(root, root.mesh).issue(key.id, int(NOW), 1)
+        joined = Membership(type(mesh)(root.mesh, "joined", bytes(32)), chain)
+        home.save_membership(joined)
+        assert home.membership(key) == joined
+        assert len(joined.issuer(key).issue(NodeKey.generate().id, int(NOW), 1)) == 2
+
+    def test_founding_never_replaces_one(self, home: Home) -> None:
+        key = furnish(home)
+        with pytest.raises(SecretFileError, match="there already"):
+            home.found_mesh(key, "another")
+
+    def test_another_nodes_is_refused(self, home: Home) -> None:
+        furnish(home)
+        with pytest.raises(SecretFileError, match="another node's"):
+            home.membership(NodeKey.generate())
+
+    def test_another_meshs_root_is_refused(self, home: Home) -> None:
+        key = home.node_key()
+        founded = home.found_mesh(key, "home")
+        home.save_membership(Membership(founded.mesh, founded.chain, b"r" * 32))
+        with pytest.raises(SecretFileError, match="root is another"):
+            home.membership(key)
+
+    def test_it_does_not_show_its_secrets(self, home: Home) -> None:
+        founded = home.found_mesh(home.node_key(), "home")
+        shown = repr(founded)
+        assert repr(founded.root_seed) not in shown
+        assert repr(founded.mesh.secret) not in shown
+
+
+class TestInvites:
+    def test_they_survive_a_restart(self, home: Home) -> None:
+        key = home.node_key()
+        book = home.invites()
+        line, record = book.issue(
+            int(NOW), b"sixteen bytes :)", mesh=bytes(32), signer=key.id, addresses=(), lifetime_s=60
+        )
+        home.save_invites(book)
+        again = Home(home.path).invites()
+        assert again.records() == (record,)
+        assert again.attempt(record.hint, int(NOW)) == Invite.parse(line, int(NOW)).psks()
+
+
+class TestIncarnation:
+    def test_it_grows_at_every_start(self, home: Home) -> None:
+        found = [Home(home.path, lambda: NOW).bump_incarnation() for _ in range(4)]
+        assert found == [int(NOW), int(NOW) + 1, int(NOW) + 2, int(NOW) + 3]
+
+    def test_it_grows_though_the_clock_goes_back(self, home: Home) -> None:
+        first = home.bump_incarnation()
+        assert Home(home.path, lambda: 0.0).bump_incarnation() == first + 1
+
+    def test_a_lost_file_is_made_good_by_the_clock(self, home: Home) -> None:
+        first = home.bump_incarnation()
+        (home.path / "incarnation").unlink()
+        assert Home(home.path, lambda: NOW + 1).bump_incarnation() > first
+
+    @pytest.mark.parametrize("content", [b"", b"\n", b"-1", b"1e9", b"twelve", b"1" * 19, b"\xff"])
+    def test_a_damaged_file_is_named(self, home: Home, content: bytes) -> None:
+        home.bump_incarnation()
+        (home.path / "incarnation").write_bytes(content)
+        with pytest.raises(SecretFileError, match="incarnation is damaged: remove it"):
+            home.bump_incarnation()
+
+    def test_it_is_kept_before_it_is_told(self, home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+        def fail(*_: object) -> None:
+            raise SecretFileError("disk full")
+
+        monkeypatch.setattr("meshnode.keep.home.write_secret", fail)
+        with pytest.raises(SecretFileError):
+            home.bump_incarnation()
+
+
+class TestControlSecret:
+    def test_it_is_one_for_each_home(self, home: Home, tmp_path: Path) -> None:
+        assert home.control_secret() == Home(home.path).control_secret()
+        assert home.control_secret() != Home(tmp_path / "other").control_secret()
+        assert len(bytes.fromhex(home.control_secret())) == 32
+
+    @pytest.mark.parametrize("content", [b"", b"abc", b"zz" * 32, b"ab" * 31, b"ab" * 33, b"\xff" * 64])
+    def test_a_damaged_one_is_refused(self, home: Home, content: bytes) -> None:
+        home.control_secret()
+        (home.path / "control.secret").write_bytes(content)
+        with pytest.raises(SecretFileError, match="remove it"):
+            home.control_secret()
+
+
+class TestRun:
+    def test_it_says_where_the_node_listens(self, home: Home) -> None:
+        assert home.read_run() is None
+        home.write_run({"pid": 1, "api": "http://127.0.0.1:6374"})
+        assert home.read_run() == {"pid": 1, "api": "http://127.0.0.1:6374"}
+        home.clear_run()
+        home.clear_run()
+        assert home.read_run() is None
+
+    @pytest.mark.parametrize("content", [b"", b"[]", b"{", b"\xff"])
+    def test_a_damaged_one_is_named(self, home: Home, content: bytes) -> None:
+        home.write_run({})
+        home.run.write_bytes(content)
+        with pytest.raises(SecretFileError, match=r"run.json is damaged"):
+            home.read_run()
+
+
+@pytest.mark.parametrize("name", SECRET_FILES)
+@pytest.mark.parametrize("bits", [0o604, 0o640, 0o644, 0o660, 0o666, 0o777])
+def test_a_home_with_a_secret_open_to_others_does_not_start(home: Home, name: str, bits: int) -> None:
+    furnish(home)
+    (home.path / name).chmod(bits)
+    with pytest.raises(SecretFileError, match=f"chmod 600 {home.path / name}"):
+        load_all(home)
+
+
+@pytest.mark.parametrize("name", ["node.key", "mesh.cbor", "invites.cbor"])
+def test_a_file_cut_anywhere_is_refused(home: Home, name: str) -> None:
+    furnish(home)
+    whole = (home.path / name).read_bytes()
+    for size in range(len(whole)):
+        (home.path / name).write_bytes(whole[:size])
+        with pytest.raises(SecretFileError, match=f"{name} is cut short.*restore it"):
+            load_all(home)
+
+
+@pytest.mark.parametrize("name", ["node.key", "mesh.cbor", "invites.cbor"])
+@pytest.mark.parametrize("other", ["node.key", "mesh.cbor", "invites.cbor", "control.secret", None])
+def test_a_file_of_another_kind_is_refused(home: Home, name: str, other: str | None) -> None:
+    if name == other:
+        return
+    furnish(home)
+    content = codec.encode({"t": "something else"}) if other is None else (home.path / other).read_bytes()
+    (home.path / name).write_bytes(content)
+    with pytest.raises(SecretFileError, match=name):
+        load_all(home)
