@@ -73,8 +73,8 @@ QUICK = (
     Phase("rps", "closed", 32, 0.8, 0.2),
     Phase("flat50", "flat", 50, 0.8, 0.2, tokens=250),
     Phase("flat200", "flat", 200, 0.8, 0.2, tokens=250),
-    Phase("paced50", "paced", 50, 1.5, 0.5, tokens=50, rate=50.0),
-    Phase("paced200", "paced", 200, 1.5, 1.0, tokens=50, rate=50.0),
+    Phase("paced50", "paced", 50, 1.5, 0.5, tokens=250, rate=50.0),
+    Phase("paced200", "paced", 200, 1.5, 1.0, tokens=250, rate=50.0),
 )
 
 

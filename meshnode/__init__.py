@@ -8,13 +8,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from meshnode import errors
+from meshnode.version import __version__
 
 if TYPE_CHECKING:
     from meshnode.chat import ChatStream, Reply
     from meshnode.config import Config
     from meshnode.node import Node
 
-__version__ = "0.1.0"
 __all__ = ["ChatStream", "Config", "Node", "Reply", "__version__", "errors"]
 
 _HOMES = {"Node": "meshnode.node", "Config": "meshnode.config", "Reply": "meshnode.chat", "ChatStream": "meshnode.chat"}

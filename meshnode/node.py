@@ -37,6 +37,7 @@ from meshnode.net import open_listeners
 from meshnode.observe.metrics import Metrics
 from meshnode.presence import Presence
 from meshnode.routing import Router, Seen
+from meshnode.version import __version__
 
 TOMBSTONE_S = 0.2
 """How long the farewell has to leave this node's links before they close."""
@@ -194,8 +195,6 @@ class Node(AbstractAsyncContextManager["Node"]):
 
     def _describe(self) -> None:
         """Tell the mesh what is true of this node now."""
-        from meshnode import __version__
-
         advert = Advert(
             id=bytes(self.id),
             mesh=self.member.membership.mesh.id,

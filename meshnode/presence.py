@@ -18,6 +18,7 @@ from meshnode.front.overview import Overview
 from meshnode.identity.invites import MAX_LIFETIME_S
 from meshnode.model.view import View
 from meshnode.observe.metrics import CONTENT_TYPE
+from meshnode.version import __version__
 
 if TYPE_CHECKING:
     from meshnode.node import Node
@@ -72,8 +73,6 @@ class Presence:
 
     def status(self) -> dict[str, Any]:
         """Everything `meshnode status`, `models`, `peers` and `ps` print."""
-        from meshnode import __version__
-
         node, view = self._node, self._view()
         mesh = node.member.membership.mesh
         return {

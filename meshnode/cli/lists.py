@@ -111,7 +111,7 @@ def _ago(peer: PeerReport) -> str:
 
 
 def _no_peers() -> str:
-    return f"no peers yet: {say.command('invite')} adds a machine"
+    return "no peers yet: `meshnode invite` adds a machine"
 
 
 def _part(document: Any, name: str) -> Any:

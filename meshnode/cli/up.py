@@ -6,6 +6,7 @@ for building the node (node.py) nor for the words that are said (voice.py).
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -136,8 +137,8 @@ async def _watch(node: Node, voice: Voice) -> None:
 
 def _explained(error: StartError, config: Config, home: place.Place) -> StartError:
     """The same error, with who holds the address and how to choose another."""
-    address = error.address
-    if address is None:
+    address, reason = error.address, error.__cause__
+    if address is None or not isinstance(reason, OSError) or reason.errno != errno.EADDRINUSE:
         return error
     flag = "--api" if address == config.front.api else "--mesh"
     return StartError(holder.advice(address, flag, [home.path, place.place(None).path], home.named))

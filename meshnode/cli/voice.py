@@ -62,7 +62,8 @@ class Text:
         self._line(words.line("mesh", f"{address}    add a machine: {self._command('invite')}"))
 
     def engine(self, engine: EngineReport) -> None:
-        if engine.state == "ready":
+        if engine.state != "loading":
+            # What is ready or down is told once all are known: `settled`.
             return
         text = words.line("engines", words.engine(engine))
         if self._out.isatty() and engine.progress is not None:

@@ -36,12 +36,17 @@ def machine(hardware: HardwareReport) -> str:
 def engine(found: EngineReport) -> str:
     """One engine: where it is, what it offers or why it does not."""
     port = urlsplit(found.url).port if found.url else None
-    where = f"{found.name} @{port}" if port and found.kind != "embedded" else found.name
+    where = f"{found.name} @{port}" if port and _is_bare(found) else found.name
     if found.state == "ready":
         return f"{where} {listed(found.models, most=3)}"
     share = "" if found.progress is None else f" {found.progress.share:.0%}"
     detail = f" ({found.detail})" if found.detail else ""
     return f"{where} {found.state}{share}{detail}"
+
+
+def _is_bare(found: EngineReport) -> bool:
+    """Whether the name lacks a place; the embedded engine's is its own affair."""
+    return "@" not in found.name and found.name != found.url and found.kind != "embedded"
 
 
 def engines(found: Iterable[EngineReport]) -> str:

@@ -9,8 +9,8 @@ from meshnode.config.types import Bytes, Positive, Seconds, Whole
 
 @dataclass(frozen=True, slots=True)
 class EngineSection:
-    # "auto" probes default ports and falls back to the embedded engine, "embedded" runs it in any case, "none" serves
-    # no model; several may be given.
+    # "auto" probes default ports and falls back to the embedded engine, "embedded" runs it in any case, "none" leaves
+    # only the configured URLs; several may be given.
     engines: tuple[str, ...] = ("auto",)
     # OpenAI-compatible servers by URL, from the configuration only (SSRF, reliability.md T22).
     urls: tuple[str, ...] = ()

@@ -100,7 +100,7 @@ class Engine:
     def down(self, why: str) -> None:
         """It cannot be reached: it offers nothing until it can."""
         self.state, self.detail, self.offers = State.DOWN, why, ()
-        self.client.prune()
+        self.client.close()
 
     async def serve(self, route: str, headers: Mapping[str, str], body: bytes) -> Answer:
         """POST `body` to `route` (a path such as `/v1/chat/completions`) and return the answer at its head.

@@ -140,7 +140,16 @@ class EngineClient:
         connection.close()
 
     def prune(self) -> None:
-        """Close idle connections, so that none the engine has ended meanwhile is kept open from here."""
+        """Close the idle connections that the engine has ended meanwhile."""
+        for _ in range(len(self._idle)):
+            connection = self._idle.popleft()
+            if connection.quiet():
+                self._idle.append(connection)
+            else:
+                connection.close()
+
+    def close(self) -> None:
+        """Close every idle connection. The client may still be used."""
         while self._idle:
             self._idle.pop().close()
 
@@ -206,6 +215,9 @@ def _reason(error: BaseException) -> str:
     cause = error.__cause__
     if isinstance(cause, BaseExceptionGroup) and cause.exceptions:
         return _reason(cause.exceptions[0])
+    if isinstance(error, trio.BrokenResourceError) and cause is not None:
+        # TLS: what went wrong is said by the ssl module.
+        return str(cause)
     if isinstance(error, ConnectionRefusedError):
         return "connection refused"
     return getattr(error, "strerror", None) or str(error) or type(error).__name__

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NoReturn, Protocol, runtime_checkable
 import httptools
 import trio
 
+from meshnode.engine.socket_stream import SocketStream
 from meshnode.errors import EngineFailed
 
 if TYPE_CHECKING:
@@ -97,6 +98,11 @@ class Connection:
             return b""
         self.body = []
         return b"".join(body)
+
+    def quiet(self) -> bool:
+        """Whether an idle stream is still open with nothing to read. Known without waiting only of plain sockets;
+        any other counts as not."""
+        return isinstance(self._stream, SocketStream) and self._stream.quiet()
 
     def close(self) -> None:
         """End the stream now, without the courtesies of its protocol."""

@@ -65,15 +65,19 @@ class Embedded:
 
     async def run(self) -> None:
         """Until cancelled. What cannot be had now is tried again later: a laptop may come online."""
-        while True:
-            try:
-                await self._serve()
-            except EngineUnavailable as error:
-                logger.warning("embedded engine is not available", reason=str(error))
-                if self.engine is not None:
-                    self.engine.down(str(error))
-                self._tell(State.DOWN, str(error), failed=True)
-            await trio.sleep(self._section.restart_max_s)
+        try:
+            while True:
+                try:
+                    await self._serve()
+                except EngineUnavailable as error:
+                    logger.warning("embedded engine is not available", reason=str(error))
+                    if self.engine is not None:
+                        self.engine.down(str(error))
+                    self._tell(State.DOWN, str(error), failed=True)
+                await trio.sleep(self._section.restart_max_s)
+        finally:
+            if self.engine is not None:
+                self.engine.client.close()
 
     async def _serve(self) -> None:
         if importlib.util.find_spec("xllamacpp") is None:

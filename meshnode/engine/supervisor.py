@@ -12,7 +12,7 @@ import trio
 
 from meshnode.config.engine import EngineSection
 from meshnode.engine.process import ChildProcess
-from meshnode.errors import EngineFailed
+from meshnode.errors import EngineFailed, EngineUnavailable
 from meshnode.observe import log
 
 logger = log.get("engine")
@@ -69,8 +69,9 @@ class Supervisor:
                 announced.append(line)
                 heard.set()
 
-        status: int | None = None
-        late = False
+        # An error raised inside a nursery would leave it as a group.
+        failure: EngineUnavailable | None = None
+        status, late = -1, False
         async with trio.open_nursery() as nursery:
 
             async def becoming_ready() -> None:
@@ -84,9 +85,14 @@ class Supervisor:
                     nursery.cancel_scope.cancel()
 
             nursery.start_soon(becoming_ready)
-            status = await child.run(on_line)
+            try:
+                status = await child.run(on_line)
+            except EngineUnavailable as error:
+                failure = error
             nursery.cancel_scope.cancel()
         self.pid = None
+        if failure is not None:
+            raise failure
         if late:
             return f"not ready within {self._section.start_timeout_s:g} s"
         return f"exit status {status}" + (f": {child.last_words}" if child.last_words else "")

@@ -12,6 +12,9 @@ from meshnode.gossip.messages import Carried, Version, Versions
 from meshnode.gossip.table import Entry, State, Table
 from meshnode.model.ids import NodeId
 
+_ROUNDING_S = 1e-3
+"""(now + 180) - now is a little less than 180; a second lost at each hop would add up."""
+
 
 def listing(table: Table, buckets: Iterable[int]) -> Iterator[tuple[int, list[Version]]]:
     """The versions of each bucket."""
@@ -40,6 +43,6 @@ def compare(table: Table, theirs: Versions) -> tuple[list[NodeId], list[Entry]]:
 def carried(entries: Iterable[Entry], now: float) -> Iterator[Carried]:
     """The entries as they travel, with what is left of them. What ends within this second stays here."""
     for entry in entries:
-        left_s = 0 if entry.state is State.OVER else math.floor(entry.until - now)
+        left_s = 0 if entry.state is State.OVER else math.floor(entry.until - now + _ROUNDING_S)
         if left_s > 0 or entry.state is State.OVER:
             yield Carried(entry.signed, min(left_s, 86_400))

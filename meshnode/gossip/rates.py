@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 
@@ -11,8 +12,8 @@ class Bucket:
 
     burst: int
     refill_s: float
-    _tokens: float = -1.0
-    _at: float = 0.0
+    _tokens: float = 0.0
+    _at: float = -math.inf
 
     def available(self, now: float) -> int:
         """How many tokens can be taken now."""
@@ -34,7 +35,7 @@ class Bucket:
         return now if self._tokens >= 1.0 else now + (1.0 - self._tokens) * self.refill_s + 1e-6
 
     def _fill(self, now: float) -> None:
-        if self._tokens < 0.0 or self.refill_s <= 0.0:
+        if self.refill_s <= 0.0:
             self._tokens = float(self.burst)
         elif now > self._at:
             self._tokens = min(float(self.burst), self._tokens + (now - self._at) / self.refill_s)

@@ -75,6 +75,7 @@ class Mesh:
         """Keep links and gossip going. Returns only by cancellation."""
         async with trio.open_nursery() as nursery:
             await nursery.start(self.peers.run)
+            self.peers.known(self._gossiper.adverts())
             await nursery.start(self._gossiper.run)
             nursery.start_soon(self._follow_round_trips)
             task_status.started()

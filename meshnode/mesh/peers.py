@@ -129,9 +129,11 @@ class Peers:
         return found.initiator == (self._overlay.me < found.peer)
 
     def _handle(self, event: Event) -> None:
+        if self._nursery is None:
+            # Nobody dials before `run`; whoever runs this tells what is known then.
+            return
         for dial in self._overlay.handle(event, trio.current_time()):
-            if self._nursery is not None:
-                self._nursery.start_soon(self._dial, dial)
+            self._nursery.start_soon(self._dial, dial)
         self._woken.set()
 
     async def _dial(self, dial: Dial) -> None:

@@ -47,7 +47,7 @@ async def initiate(
     timeout_s: float,
     expect: NodeId | None = None,
 ) -> Authenticated:
-    """The dialler's side; returns once the responder has shown by its first record that it accepts.
+    """The dialer's side; returns once the responder has shown by its first record that it accepts.
 
     The responder is judged before it learns who asks. Raises HandshakeFailed; the stream is closed then.
     """

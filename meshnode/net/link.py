@@ -63,6 +63,7 @@ class Link:
         self.draining = False
         self.reason: LinkError | None = None
         self.mux = Mux(made_of.initiator, section)
+        self.credit_timeout_s = section.credit_timeout_s
         self._surplus = made_of.surplus
         self._stream = made_of.stream
         self._transport = made_of.transport
@@ -74,6 +75,7 @@ class Link:
         self._idle: trio.Event | None = None
         self._heard = False
         self._misses = 0
+        self._since = trio.current_time()
         self._nursery: trio.Nursery | None = None
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -138,6 +140,11 @@ class Link:
     def streams(self) -> int:
         """Streams that are open now, both ways, or have bytes to send."""
         return self.mux.streams
+
+    @property
+    def worn(self) -> bool:
+        """Whether its keys are old or much used: link anew, then `goaway` this one."""
+        return self._transport.worn or trio.current_time() - self._since >= self._section.renew_s
 
     # For LinkStream; none of these waits.
 

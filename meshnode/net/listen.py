@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import trio
 
@@ -56,14 +57,15 @@ async def serve(
     welcome: Welcome,
     section: MeshSection,
     *,
-    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    handler_nursery: trio.Nursery | None = None,
+    task_status: trio.TaskStatus[Any] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Accept until cancelled. Links accepted here live in this task and end with it."""
-    turnstile = Turnstile(section)
-    async with trio.open_nursery() as nursery:
-        accept = partial(trio.serve_listeners, handler_nursery=nursery)
-        await nursery.start(accept, partial(_accept, welcome, section, turnstile), list(listeners))
-        task_status.started()
+    """Accept until cancelled; the listeners are closed then.
+
+    Links accepted here live in `handler_nursery`, so that accepting can end before they do; without it, in this task.
+    """
+    handler = partial(_accept, welcome, section, Turnstile(section))
+    await trio.serve_listeners(handler, list(listeners), handler_nursery=handler_nursery, task_status=task_status)
 
 
 async def _accept(welcome: Welcome, section: MeshSection, turnstile: Turnstile, stream: trio.abc.Stream) -> None:

@@ -78,7 +78,10 @@ class LinkStream:
         self._link.flush()
 
     async def send(self, data: bytes) -> None:
-        """Queue bytes; returns when the peer's credit and the link's write buffer had room for all of them."""
+        """Queue bytes; returns when the peer's credit and the link's write buffer had room for all of them.
+
+        Without any for `credit_timeout_s`, the stream is reset.
+        """
         await trio.lowlevel.checkpoint_if_cancelled()
         rest: bytes | memoryview = data
         while rest:
@@ -197,7 +200,11 @@ class LinkStream:
         self._writable = trio.Event()
         if for_link:
             self._link.waits_to_write(self)
-        await self._writable.wait()
+        with trio.move_on_after(self._link.credit_timeout_s) as waiting:
+            await self._writable.wait()
+        if waiting.cancelled_caught:
+            self.reset(CANCEL)
+            raise StreamReset(f"nobody took a byte of the stream for {self._link.credit_timeout_s:g} s", CANCEL)
 
     def _wake_reader(self) -> None:
         if self._readable is not None:

@@ -31,9 +31,11 @@ def test_a_node_with_the_engine_is_given_its_address() -> None:
     assert command[command.index("--engine-url") + 1] == "http://127.0.0.1:7002"
     assert command[command.index("--api") + 1] == "127.0.0.1:7001"
     assert command[command.index("--mesh") + 1] == "none"
+    assert "--engines" not in command
 
 
 def test_a_listener_without_an_engine_has_an_address_of_its_own() -> None:
     command = up_command(NodePlan("R", listens=True), Path("home"), api_port=7001, engine_port=7002)
     assert "--engine-url" not in command
+    assert command[command.index("--engines") + 1] == "none"
     assert command[command.index("--mesh") + 1].startswith("127.0.0.1:")

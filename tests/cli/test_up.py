@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import signal
@@ -148,10 +149,17 @@ def test_a_busy_address_is_explained_with_its_flag(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(sys, "argv", ["meshnode"])
     home = place.Place(tmp_path, usual=True)
     for address, flag in (("127.0.0.1:6374", "--api 127.0.0.1:0"), ("0.0.0.0:6375", "--mesh 0.0.0.0:0")):
-        error = StartError("in use", address=address)
+        error = StartError("cannot listen", address=address)
+        error.__cause__ = OSError(errno.EADDRINUSE, "in use")
         assert f"meshnode up {flag}" in str(up._explained(error, Config(), home))
 
 
-def test_an_error_without_an_address_stays_as_it_is(tmp_path: Path) -> None:
-    error = StartError("the home is in use by process 7")
+@pytest.mark.parametrize(
+    ("address", "reason"), [(None, None), ("127.0.0.1:80", OSError(errno.EACCES, "denied")), ("127.0.0.1:80", None)]
+)
+def test_an_error_for_another_reason_stays_as_it_is(
+    tmp_path: Path, address: str | None, reason: OSError | None
+) -> None:
+    error = StartError("cannot start", address=address)
+    error.__cause__ = reason
     assert up._explained(error, Config(), place.Place(tmp_path, usual=True)) is error

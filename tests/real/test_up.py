@@ -27,11 +27,13 @@ ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.sta
 class Up:
     """One `meshnode up` on free ports of loopback. Leaving the block kills it."""
 
-    def __init__(self, home: Path, *arguments: str, api: str = "127.0.0.1:0") -> None:
+    def __init__(self, home: Path, *arguments: str) -> None:
         self.home = home
         self.ready: dict[str, Any] = {}
-        self._line = [*MESHNODE, "up", "--home", str(home), "--api", api, "--mesh", "127.0.0.1:0"]
-        self._line += ["--engines", "none", "--log-format", "json", *arguments]
+        # An engine by its URL needs the usual choice of engines; every other test wants none.
+        engines = () if "--engine-url" in arguments else ("--engines", "none")
+        self._line = [*MESHNODE, "up", "--home", str(home), "--api", "127.0.0.1:0", "--mesh", "127.0.0.1:0"]
+        self._line += [*engines, "--log-format", "json", *arguments]
 
     async def __aenter__(self) -> Up:
         self.process = await trio.lowlevel.open_process(self._line, stdout=subprocess.PIPE, env=ENVIRONMENT)
@@ -205,7 +207,7 @@ async def both_see_each_other(first: Up, second: Up) -> None:
 
 async def asked(node: Up) -> trio.Process:
     """A client whose answer has begun."""
-    line = [*MESHNODE, "run", "--home", str(node.home), "fake", "count"]
+    line = [*MESHNODE, "run", "--home", str(node.home), "fake-model", "count"]
     client = await trio.lowlevel.open_process(line, stdout=subprocess.PIPE, env=ENVIRONMENT)
     assert client.stdout is not None
     with trio.fail_after(PATIENCE_S):
@@ -215,7 +217,7 @@ async def asked(node: Up) -> trio.Process:
 
 async def test_an_answer_in_flight_is_finished_after_the_first_signal(tmp_path: Path) -> None:
     async with trio.open_nursery() as nursery:
-        fake = FakeEngine(Behaviour(tokens=20, token_s=0.05))
+        fake = FakeEngine(behaviour=Behaviour(tokens=20, token_s=0.05))
         await nursery.start(fake.run)
         async with Up(tmp_path / "a", "--engine-url", fake.url) as node:
             await node.event("settled")
@@ -232,7 +234,7 @@ async def test_an_answer_in_flight_is_finished_after_the_first_signal(tmp_path: 
 
 async def test_the_second_signal_waits_for_nobody(tmp_path: Path) -> None:
     async with trio.open_nursery() as nursery:
-        fake = FakeEngine(Behaviour(tokens=4, hang="stream"))
+        fake = FakeEngine(behaviour=Behaviour(tokens=4, hang="stream"))
         await nursery.start(fake.run)
         async with Up(tmp_path / "a", "--engine-url", fake.url) as node:
             await node.event("settled")

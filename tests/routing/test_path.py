@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from itertools import permutations
+from itertools import pairwise, permutations
 
 import msgspec
 from hypothesis import given, settings
@@ -58,7 +58,7 @@ def every_way(view: View, target: int, most_hops: int) -> list[tuple[float, tupl
             if any(not one.relay or one.draining for one in adverts):
                 continue
             way = (0, *middle, target)
-            costs = [edge_s(view, a, b) for a, b in zip(way, way[1:], strict=False)]
+            costs = [edge_s(view, a, b) for a, b in pairwise(way)]
             if None not in costs:
                 found.append((sum(cost for cost in costs if cost is not None) + PENALTY_S * between, way))
     return found

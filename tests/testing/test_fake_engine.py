@@ -144,4 +144,4 @@ async def test_it_dies_and_comes_back_on_the_same_port(nursery: trio.Nursery) ->
     fake.revive()
     await trio.testing.wait_all_tasks_blocked()
     assert (await client.read("GET", "/health"))[0] == 200
-    client.prune()
+    client.close()

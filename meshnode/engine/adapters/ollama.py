@@ -11,7 +11,9 @@ from typing import Any
 
 import msgspec
 
+from meshnode.config.engine import EngineSection
 from meshnode.engine.adapter import Engine, entries, guessed_features, read_json, whole_number
+from meshnode.engine.client import EngineClient
 from meshnode.errors import EngineFailed
 from meshnode.model.advert import ModelOffer
 
@@ -29,7 +31,9 @@ class Ollama(Engine):
 
     kind = "ollama"
 
-    _cards: dict[tuple[str, str], Card] | None = None
+    def __init__(self, client: EngineClient, section: EngineSection, name: str = "") -> None:
+        super().__init__(client, section, name)
+        self._cards: dict[tuple[str, str], Card] = {}
 
     async def describe(self, listed: list[dict[str, Any]]) -> Iterable[ModelOffer]:
         status, body = await self.client.read("GET", "/api/tags")
@@ -38,10 +42,13 @@ class Ollama(Engine):
         _, running = await self.client.read("GET", "/api/ps")
         loaded = {entry.get("name"): whole_number(entry.get("context_length")) for entry in entries(running, "models")}
         models = [entry for entry in entries(body, "models") if isinstance(entry.get("name"), str)]
-        old, self._cards = self._cards or {}, {}
-        for entry in models:
-            key = (entry["name"], str(entry.get("digest", "")))
-            self._cards[key] = old.get(key) or await self._card(entry["name"])
+        keys = {(entry["name"], str(entry.get("digest", ""))): None for entry in models}
+        # In place: a probe that runs out of time in a long list goes on there the next time.
+        for gone in [key for key in self._cards if key not in keys]:
+            del self._cards[gone]
+        for key in keys:
+            if key not in self._cards:
+                self._cards[key] = await self._card(key[0])
         return [self._offer(entry, loaded) for entry in models]
 
     async def _card(self, name: str) -> Card:
@@ -57,7 +64,7 @@ class Ollama(Engine):
 
     def _offer(self, entry: dict[str, Any], loaded: dict[Any, int]) -> ModelOffer:
         name = entry["name"]
-        features, trained = (self._cards or {})[name, str(entry.get("digest", ""))]
+        features, trained = self._cards[name, str(entry.get("digest", ""))]
         default = self.section.ollama_context
         context = loaded.get(name) or (min(trained, default) if trained else default)
         details = entry.get("details")

@@ -1,0 +1,117 @@
+"""What a peer may ask of this node, and what it is told when it may not."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from meshnode.dispatch import remote, wire
+from meshnode.dispatch.wire import envelope_of
+from meshnode.errors import BadRequest, Draining, NoPeerReachable, RequestError
+from tests.kit.world import EVENT, LAST, ScriptedEngine, World, WorldNode, world
+
+MODEL = "m"
+
+
+async def linked(where: World, **settings: object) -> tuple[WorldNode, WorldNode]:
+    server = await where.add("server", engine=ScriptedEngine(MODEL), settings={"mesh": settings})
+    asker = await where.add("asker", peers=("server",))
+    await asker.until_reachable({"server"}, model_of="server")
+    return asker, server
+
+
+async def send(asker: WorldNode, via: WorldNode, envelope: wire.Envelope, body: bytes) -> bytes:
+    link = asker.member.link(via.id)
+    assert link is not None
+    answer = await remote.ask(link, envelope, body, asker.id, via.name)
+    return b"".join([chunk async for chunk in answer])
+
+
+async def refused(asker: WorldNode, via: WorldNode, envelope: wire.Envelope, body: bytes) -> RequestError:
+    with pytest.raises(RequestError) as caught:
+        await send(asker, via, envelope, body)
+    return caught.value
+
+
+async def test_the_same_attempt_is_served_once(tmp_path: Path, autojump_clock: MockClock) -> None:
+    async with world(tmp_path) as where:
+        asker, server = await linked(where)
+        job = asker.job(MODEL)
+        envelope = envelope_of(job, server.id, trio.current_time())
+        assert await send(asker, server, envelope, job.body) == EVENT + LAST
+        assert "been here before" in str(await refused(asker, server, envelope, job.body))
+        again = dataclasses.replace(envelope, attempt=2)
+        assert await send(asker, server, again, job.body) == EVENT + LAST
+
+
+async def test_a_path_that_names_somebody_else_last_is_refused(tmp_path: Path, autojump_clock: MockClock) -> None:
+    async with world(tmp_path) as where:
+        asker, server = await linked(where)
+        job = asker.job(MODEL)
+        envelope = envelope_of(job, server.id, trio.current_time())
+        link = asker.member.link(server.id)
+        assert link is not None
+        stranger = type(server.id)(b"s" * 32)
+        forged = dataclasses.replace(envelope, origin=stranger)
+        with pytest.raises(BadRequest, match="does not end with the node that sent it"):
+            await remote.ask(link, forged, job.body, stranger, "server")
+
+
+async def test_a_job_that_comes_back_is_a_loop(tmp_path: Path, autojump_clock: MockClock) -> None:
+    async with world(tmp_path) as where:
+        asker, server = await linked(where)
+        job = asker.job(MODEL)
+        looped = dataclasses.replace(
+            envelope_of(job, server.id, trio.current_time()), origin=server.id, path=(server.id,)
+        )
+        error = await refused(asker, server, looped, job.body)
+        assert isinstance(error, NoPeerReachable) and "loop" in error.message
+
+
+async def test_a_target_nobody_reaches_is_refused_by_name(tmp_path: Path, autojump_clock: MockClock) -> None:
+    async with world(tmp_path) as where:
+        asker, server = await linked(where)
+        job = asker.job(MODEL)
+        envelope = envelope_of(job, type(server.id)(b"x" * 32), trio.current_time())
+        assert isinstance(await refused(asker, server, envelope, job.body), NoPeerReachable)
+
+
+async def test_a_node_that_does_not_relay_says_so(tmp_path: Path, autojump_clock: MockClock) -> None:
+    async with world(tmp_path) as where:
+        asker, server = await linked(where, relay=False)
+        job = asker.job(MODEL)
+        envelope = envelope_of(job, type(server.id)(b"x" * 32), trio.current_time())
+        assert "does not relay" in (await refused(asker, server, envelope, job.body)).message
+
+
+async def test_a_draining_node_takes_nothing_new(tmp_path: Path, autojump_clock: MockClock) -> None:
+    async with world(tmp_path) as where:
+        asker, server = await linked(where)
+        server.local.draining = True
+        job = asker.job(MODEL)
+        error = await refused(asker, server, envelope_of(job, server.id, trio.current_time()), job.body)
+        assert isinstance(error, Draining) and error.elsewhere
+
+
+async def test_headers_that_make_no_sense_are_refused_and_harm_nobody(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    async with world(tmp_path) as where:
+        asker, server = await linked(where)
+        link = asker.member.link(server.id)
+        assert link is not None
+        stream = await link.request([(":method", "POST"), (":scheme", "mesh"), (":authority", "x"), (":path", "/v1/x")])
+        head = await stream.head()
+        assert head[":status"] == "400" and head[wire.ERROR] == "invalid_request"
+        assert (await asker.ask_whole(MODEL))[1] == EVENT + LAST
+
+
+async def test_a_body_that_is_no_request_is_the_clients_fault(tmp_path: Path, autojump_clock: MockClock) -> None:
+    async with world(tmp_path) as where:
+        asker, server = await linked(where)
+        envelope = envelope_of(asker.job(MODEL), server.id, trio.current_time())
+        assert isinstance(await refused(asker, server, envelope, b"{"), BadRequest)

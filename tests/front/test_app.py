@@ -1,0 +1,231 @@
+"""Every route answers, every error is an OpenAI error object, and the short lane does what the application does."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from meshnode.errors import InviteRefused, LinkClosed, PeerFailed
+from meshnode.front import make_app
+from meshnode.front.asgi import InferenceLane
+from meshnode.front.exchange import ASGIApp
+from meshnode.model.answer import WholeAnswer
+from tests.front.fakes import (
+    DONE,
+    JSON,
+    SECRET,
+    WHOLE,
+    Mesh,
+    Response,
+    Script,
+    chat_body,
+    delta,
+    joined,
+    section,
+)
+
+BEARER = f"Bearer {SECRET}"
+
+
+async def ask(app: ASGIApp, method: str, path: str, body: bytes = b"", **headers: str) -> Response:
+    async with joined(app) as client:
+        return await client.ask(method, path, body, **headers)
+
+
+class TestPages:
+    @pytest.mark.parametrize(
+        ("path", "expected"),
+        [
+            ("/healthz", {"status": "ok", "node": "desk"}),
+            ("/readyz", {"status": "ready"}),
+            ("/mesh/status", {"nodes": []}),
+        ],
+    )
+    async def test_json(self, path: str, expected: dict[str, Any]) -> None:
+        response = await ask(Mesh().app(), "GET", path)
+        assert (response.status, json.loads(response.body)) == (200, expected)
+        assert response.headers["content-type"] == "application/json"
+        assert response.headers["x-request-id"].startswith("req_")
+        assert "access-control-allow-origin" not in response.headers
+
+    async def test_root_says_where_to_point_tools(self) -> None:
+        response = await ask(Mesh().app(), "GET", "/", host="localhost:6374")
+        assert json.loads(response.body)["openai_base_url"] == "http://localhost:6374/v1"
+
+    async def test_metrics(self) -> None:
+        response = await ask(Mesh().app(), "GET", "/metrics")
+        assert (response.body, response.headers["content-type"]) == (b"up 1\n", "text/plain; version=0.0.4")
+
+    @pytest.mark.parametrize("reason", ["starting", "draining"])
+    async def test_not_ready(self, reason: str) -> None:
+        response = await ask(Mesh(why_not_ready=reason).app(), "GET", "/readyz")
+        assert (response.status, json.loads(response.body)["status"]) == (503, reason)
+        assert response.error["message"]
+
+    async def test_models(self) -> None:
+        listed = json.loads((await ask(Mesh().app(), "GET", "/v1/models")).body)
+        assert [model["id"] for model in listed["data"]] == ["big/m:7b", "m"]
+
+    @pytest.mark.parametrize("path", ["/v1/models/big/m:7b", "/v1/models/big%2Fm%3A7b"])
+    async def test_one_model(self, path: str) -> None:
+        assert json.loads((await ask(Mesh().app(), "GET", path)).body)["id"] == "big/m:7b"
+
+    async def test_head(self) -> None:
+        response = await ask(Mesh().app(), "HEAD", "/healthz")
+        assert response.status == 200
+
+
+class TestErrors:
+    @pytest.mark.parametrize(
+        ("method", "path", "status", "code"),
+        [
+            ("GET", "/v1/models/none", 404, "model_not_found"),
+            ("GET", "/nowhere", 404, "not_found"),
+            ("POST", "/v1/responses", 404, "not_found"),
+            ("GET", "/v1/chat/completions", 405, "method_not_allowed"),
+            ("DELETE", "/v1/models", 405, "method_not_allowed"),
+            ("POST", "/v1/chat/completions", 400, "invalid_request"),
+            ("POST", "/mesh/invite", 401, "invalid_api_key"),
+        ],
+    )
+    async def test_are_openai_objects(self, method: str, path: str, status: int, code: str) -> None:
+        response = await ask(Mesh().app(), method, path)
+        assert (response.status, response.error["code"]) == (status, code)
+        assert response.headers["content-type"] == "application/json"
+        assert response.headers["x-should-retry"] == "false"
+        assert response.headers["x-request-id"]
+
+    async def test_405_says_what_is_allowed(self) -> None:
+        assert "POST" in (await ask(Mesh().app(), "GET", "/v1/chat/completions")).headers["allow"]
+
+    @pytest.mark.parametrize("path", ["/", "/v1/models", "/mesh/status", "/nowhere"])
+    async def test_foreign_hosts_get_nothing(self, path: str) -> None:
+        response = await ask(Mesh().app(), "GET", path, host="evil.example")
+        assert (response.status, response.error["code"]) == (403, "forbidden")
+
+    async def test_a_crash_behind_a_page_is_a_500_without_details(self, capsys: pytest.CaptureFixture[str]) -> None:
+        def crash() -> dict[str, Any]:
+            raise ValueError("secret words")
+
+        doors = replace(Mesh().doors(), status=crash)
+        response = await ask(make_app(doors, section()), "GET", "/mesh/status")
+        assert (response.status, response.error["type"]) == (500, "server_error")
+        assert "secret" not in "".join(capsys.readouterr()) + response.body.decode()
+
+
+class TestControl:
+    async def test_invite_and_join(self) -> None:
+        app = Mesh().app()
+        made = await ask(app, "POST", "/mesh/invite", b'{"expires_s":60}', authorization=BEARER)
+        assert json.loads(made.body) == {"token": "t", "expires_s": 60}
+        assert json.loads((await ask(app, "POST", "/mesh/invite", authorization=BEARER)).body)["expires_s"] is None
+        joined_to = await ask(app, "POST", "/mesh/join", b'{"token":"t"}', authorization=BEARER)
+        assert json.loads(joined_to.body) == {"joined": "t"}
+
+    @pytest.mark.parametrize("path", ["/mesh/invite", "/mesh/join"])
+    @pytest.mark.parametrize("headers", [{}, {"authorization": "Bearer wrong"}])
+    async def test_need_the_secret(self, path: str, headers: dict[str, str]) -> None:
+        assert (await ask(Mesh().app(), "POST", path, b"{}", **headers)).status == 401
+
+    @pytest.mark.parametrize("body", [b'{"expires_s":-1}', b'{"expires_s":"x"}', b"[]", b"{"])
+    async def test_a_wrong_body_is_a_400(self, body: bytes) -> None:
+        assert (await ask(Mesh().app(), "POST", "/mesh/invite", body, authorization=BEARER)).status == 400
+
+    @pytest.mark.parametrize(("error", "status"), [(InviteRefused("used"), 400), (LinkClosed("gone"), 502)])
+    async def test_a_failed_join_says_why(self, error: Exception, status: int) -> None:
+        async def refuse(token: str) -> dict[str, Any]:
+            raise error
+
+        app = make_app(replace(Mesh().doors(), join=refuse), section())
+        response = await ask(app, "POST", "/mesh/join", b'{"token":"t"}', authorization=BEARER)
+        assert (response.status, response.error["message"]) == (status, str(error))
+
+
+class TestOrigins:
+    APP = Mesh().app(section(allowed_origins=("https://ui.lan",)))
+
+    async def test_a_listed_page_may_read(self) -> None:
+        for method, path in (("GET", "/v1/models"), ("POST", "/v1/chat/completions")):
+            response = await ask(
+                self.APP, method, path, chat_body() if method == "POST" else b"", origin="https://ui.lan"
+            )
+            assert (response.status, response.headers["access-control-allow-origin"]) == (200, "https://ui.lan")
+
+    async def test_preflight(self) -> None:
+        asked = {"access_control_request_method": "POST", "access_control_request_headers": "content-type"}
+        response = await ask(self.APP, "OPTIONS", "/v1/chat/completions", origin="https://ui.lan", **asked)
+        assert response.status == 204
+        assert response.headers["access-control-allow-headers"] == "content-type"
+        refused = await ask(self.APP, "OPTIONS", "/v1/chat/completions", origin="https://evil.example", **asked)
+        assert refused.status == 403
+
+
+CASES: dict[str, tuple[bytes, dict[str, str]]] = {
+    "whole": (chat_body(), {}),
+    "stream": (chat_body(stream=True), {}),
+    "broken json": (b"{", {}),
+    "no model": (b'{"messages":[]}', {}),
+    "wrong label": (chat_body(), {"x_meshnode_label": "x"}),
+    "foreign host": (chat_body(), {"host": "evil.example"}),
+    "foreign origin": (chat_body(), {"origin": "https://evil.example"}),
+    "listed origin": (chat_body(), {"origin": "https://ui.lan"}),
+    "not json": (chat_body(), {"content_type": "text/plain"}),
+    "cross-site": (chat_body(), {"sec_fetch_site": "cross-site"}),
+    "repeated": (chat_body(), {"accept": "a, b"}),
+    "query": (chat_body(), {"x_query": "1"}),
+    "slow body": (b"", {"content_length": "10"}),
+    "large body": (b" " * 3000, {}),
+    "keepalive": (chat_body(stream=True), {"x_request_id": "slow"}),
+    "break": (chat_body(stream=True), {"x_request_id": "break"}),
+    "refused": (chat_body(), {"x_request_id": "refuse"}),
+    "empty": (b"", {}),
+}
+
+
+class TestBothLanesAreEqual:
+    @pytest.mark.parametrize("case", CASES)
+    @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions", "/v1/embeddings"])
+    async def test_byte_for_byte(self, case: str, path: str, autojump_clock: MockClock) -> None:
+        body, headers = CASES[case]
+        headers = {"x_request_id": "same", **headers}
+        limits = section(body_limit_bytes=2000, allowed_origins=("https://ui.lan",))
+        found: list[Any] = []
+        for quick in (False, True):
+            mesh = Mesh(self.answer)
+            reference = make_app(mesh.doors(), limits)
+            app = InferenceLane(reference, mesh.doors(), limits) if quick else reference
+            target = f"{path}?x=1" if "x_query" in headers else path
+            async with joined(app) as client:  # its own limits are larger: these are the lanes' own
+                if case == "slow body":
+                    head = "".join(
+                        f"{k.replace('_', '-')}: {v}\r\n" for k, v in {**headers, "host": "localhost"}.items()
+                    )
+                    start = f"POST {path} HTTP/1.1\r\ncontent-type: application/json\r\n{head}\r\n"
+                    await client.stream.send_all(start.encode())
+                    response = await client.read()
+                else:
+                    response = await client.ask("POST", target, body, **headers)
+            response.headers.pop("date")
+            found.append((response, [replace(job, deadline=0.0) for job in mesh.jobs]))
+        assert found[0] == found[1]
+        assert found[0][0].status
+
+    @staticmethod
+    async def answer(job: Any) -> Any:
+        match job.id:
+            case "slow":
+                await trio.sleep(15)
+                return Script(delta("a"), DONE)
+            case "break":
+                return Script(delta("a"), PeerFailed("cut"))
+            case "refuse":
+                return Script(b'{"error":{}}', status=400, headers=JSON)
+            case _ if job.facts.stream:
+                return Script(delta("a"), DONE)
+            case _:
+                return WholeAnswer(200, JSON, WHOLE)

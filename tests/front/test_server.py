@@ -1,0 +1,75 @@
+"""The serve loop keeps its caps, and stops without cutting answers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from meshnode.errors import StartError
+from meshnode.front import open_listeners
+from tests.front.fakes import DONE, Mesh, Script, chat_body, delta, section, served
+
+
+class TestCaps:
+    @pytest.mark.parametrize("limits", [{"connections": 2}, {"connections_per_address": 2}])
+    async def test_one_too_many_is_told_so(self, limits: dict[str, Any], autojump_clock: MockClock) -> None:
+        async with served(Mesh().app(), section(**limits)) as door:
+            first, second = await door.client(), await door.client()
+            assert (await first.chat()).status == (await second.chat()).status == 200
+            third = await (await door.raw(b"")).read()
+            assert (third.status, third.error["code"]) == (503, "unavailable")
+            await first.stream.aclose()
+            await trio.testing.wait_all_tasks_blocked(0.01)
+            assert (await (await door.client()).chat()).status == 200
+
+
+class TestStopping:
+    async def test_lets_an_answer_finish_and_then_closes(self, autojump_clock: MockClock) -> None:
+        async with served(Mesh(lambda job: Script(delta("a"), 8.0, DONE)).app(), grace_s=10) as door:
+            busy, idle = await door.client(), await door.client()
+            assert (await idle.ask("GET", "/healthz")).status == 200
+            await busy.send("POST", "/v1/chat/completions", chat_body(stream=True))
+            await trio.sleep(1)
+            door.stop.set()
+            assert await idle.is_closed()
+            response = await busy.read()
+            assert (response.body, response.whole) == (delta("a") + DONE, True)
+            assert await busy.is_closed()
+            await busy.stream.aclose()
+            await door.stopped.wait()
+            assert trio.current_time() <= 10
+
+    async def test_takes_nobody_new(self, autojump_clock: MockClock) -> None:
+        async with served(Mesh(lambda job: Script(5.0, DONE)).app()) as door:
+            busy = await door.client()
+            await busy.send("POST", "/v1/chat/completions", chat_body(stream=True))
+            await trio.sleep(1)
+            door.stop.set()
+            await trio.testing.wait_all_tasks_blocked(0.01)
+            with pytest.raises(OSError, match="all attempts to connect"):
+                await door.client()
+
+    async def test_cuts_what_outlives_the_grace(self, autojump_clock: MockClock) -> None:
+        answer = Script(delta("a"), 10_000.0)
+        async with served(Mesh(lambda job: answer).app(), grace_s=10) as door:
+            client = await door.client()
+            await client.send("POST", "/v1/chat/completions", chat_body(stream=True))
+            await trio.sleep(1)
+            door.stop.set()
+            await door.stopped.wait()
+            assert trio.current_time() == pytest.approx(11)
+            assert answer.closed
+            assert not (await client.read()).whole
+
+
+async def test_an_address_in_use_is_said_so() -> None:
+    listeners = await open_listeners(section())
+    port = listeners[0].socket.getsockname()[1]
+    with pytest.raises(StartError, match="cannot listen") as caught:
+        await open_listeners(section(api=f"127.0.0.1:{port}"))
+    assert caught.value.address == f"127.0.0.1:{port}"
+    for listener in listeners:
+        await listener.aclose()

@@ -1,0 +1,172 @@
+from __future__ import annotations
+
+import itertools
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from meshnode.config.gossip import GossipSection
+from meshnode.errors import DecodeError
+from meshnode.gossip.own import LAST, Own, fit
+from meshnode.model.advert import MAX_ADVERT_BYTES, Advert, ModelOffer, Neighbour, pack, unpack
+from tests.gossip.world import MESH, describe, fake_sign, node_id
+
+ME = node_id(0)
+
+
+def own(**section: float) -> Own:
+    return Own(ME, GossipSection(**section), lambda body: fake_sign(ME, body), random.Random(1), 7)  # type: ignore[arg-type]
+
+
+def test_the_first_description_is_said_at_once_with_counters_and_signature() -> None:
+    said = own()
+    assert said.mesh is None
+    said.describe(describe(ME, "a"), 10.0)
+    made = said.advert(10.0)
+    assert made is not None
+    advert, signed = made
+    assert (advert.name, advert.order, advert.lifetime_s, advert.gone) == ("a", (7, 1), 180, False)
+    assert unpack(signed.body) == advert
+    assert fake_sign(ME, signed.body) == signed.signature
+    assert said.advert(10.0) is None
+
+
+def test_changes_within_settle_time_become_one_advert() -> None:
+    said = own()
+    said.describe(describe(ME, "a"), 10.0)
+    said.advert(10.0)
+    for n in range(10):
+        said.describe(describe(ME, f"b{n}"), 20.0 + n / 100)
+        assert said.advert(20.0 + n / 100) is None
+    assert said.due == pytest.approx(20.1)
+    made = said.advert(20.1)
+    assert made is not None
+    assert (made[0].name, made[0].sequence) == ("b9", 2)
+    assert said.due is not None and said.due > 70.0
+
+
+def test_saying_the_same_again_is_no_change() -> None:
+    said = own()
+    said.describe(describe(ME, "a"), 10.0)
+    said.advert(10.0)
+    due = said.due
+    said.describe(replace(describe(ME, "a"), sequence=99, gone=True), 11.0)
+    assert said.due == due
+
+
+def test_refreshes_keep_their_distance_and_differ() -> None:
+    said = own()
+    said.describe(describe(ME), 0.0)
+    times = [0.0]
+    said.advert(0.0)
+    for _ in range(50):
+        assert said.due is not None
+        times.append(said.due)
+        assert said.advert(said.due) is not None
+    gaps = [b - a for a, b in itertools.pairwise(times)]
+    assert all(54.0 <= gap <= 66.0 for gap in gaps)
+    assert len(set(gaps)) > 40
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.lists(st.floats(0.0, 3.0), max_size=120))
+def test_never_says_more_than_others_accept(waits: list[float]) -> None:
+    said = own(advert_burst=4, advert_refill_s=1.0)
+    now, spoken = 0.0, 0
+    for n, wait in enumerate(waits):
+        now += wait
+        said.describe(describe(ME, str(n)), now)
+        spoken += said.advert(now) is not None
+        assert spoken <= 4 + now
+    if said.due is not None and waits:
+        made = said.advert(max(said.due, now))
+        assert made is None or made[0].name == str(len(waits) - 1), "the last word is said in the end"
+
+
+def test_a_counter_that_was_lost_is_overtaken_once() -> None:
+    said = own()
+    said.describe(describe(ME), 0.0)
+    said.advert(0.0)
+    said.overtake((7, 0), 1.0)
+    assert said.advert(1.0) is None, "an older one of ours is no news"
+    said.overtake((9, 40), 1.0)
+    made = said.advert(1.0)
+    assert made is not None
+    assert made[0].order == (9, 41)
+
+
+def test_the_last_sequence_is_followed_by_the_next_incarnation() -> None:
+    said = own()
+    said.describe(describe(ME), 0.0)
+    said.overtake((7, LAST), 0.0)
+    made = said.advert(0.0)
+    assert made is not None
+    assert made[0].order == (8, 0)
+
+
+def test_leaving_is_a_small_tombstone_and_the_last_word() -> None:
+    said = own()
+    assert said.leave() is None, "who never spoke need not say goodbye"
+    said.describe(replace(describe(ME, "n" * 100), models=(ModelOffer("m" * 100),)), 0.0)
+    said.advert(0.0)
+    made = said.leave()
+    assert made is not None
+    advert, signed = made
+    assert advert.gone
+    assert (advert.order, advert.mesh, advert.lifetime_s) == ((7, 2), MESH, 86_400)
+    assert len(signed.body) < 160
+    assert said.leave() is None
+    said.describe(describe(ME, "b"), 1.0)
+    said.overtake((9, 9), 1.0)
+    assert said.due is None
+    assert said.advert(100.0) is None
+
+
+@pytest.mark.parametrize("wrong", [describe(node_id(1)), replace(describe(ME), name="x" * 129)])
+def test_what_nobody_would_accept_is_refused_before_it_is_said(wrong: Advert) -> None:
+    said = own()
+    with pytest.raises(DecodeError):
+        said.describe(wrong, 0.0)
+    assert said.due is None
+    said.describe(describe(ME), 0.0)
+    with pytest.raises(DecodeError, match="mesh"):
+        said.describe(describe(ME, mesh=bytes(32)), 0.0)
+
+
+OFFERS = st.builds(
+    ModelOffer,
+    name=st.text("ab", min_size=1, max_size=100),
+    loaded=st.booleans(),
+    digest=st.sampled_from([b"", bytes(32)]),
+)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(OFFERS, max_size=80), st.integers(0, 70))
+def test_what_does_not_fit_is_left_out_least_useful_first(offers: list[ModelOffer], neighbours: int) -> None:
+    near = tuple(Neighbour(node_id(n), 1) for n in range(neighbours))
+    whole = replace(describe(ME), models=tuple(offers), neighbours=near, lifetime_s=180)
+    fitted = fit(whole)
+    assert len(pack(replace(fitted, incarnation=LAST, sequence=LAST))) <= MAX_ADVERT_BYTES
+    assert unpack(pack(fitted)) == fitted
+    loaded = [offer for offer in offers if offer.loaded]
+    if len(fitted.neighbours) < len(near):
+        assert all(offer.loaded for offer in fitted.models)
+        assert fitted.neighbours == near[: len(fitted.neighbours)]
+    if [offer for offer in fitted.models if offer.loaded] != loaded:
+        assert len(fitted.neighbours) <= 8
+    kept = iter(offers)
+    assert all(offer in kept for offer in fitted.models), "in the order in which they were listed"
+
+
+def test_what_was_left_out_is_told() -> None:
+    many = replace(describe(ME), models=tuple(ModelOffer("m" * 100 + str(n), loaded=n < 3) for n in range(60)))
+    said = own()
+    lost = said.describe(many, 0.0)
+    assert lost is not None
+    assert 20 < lost[0] < 40
+    assert lost[1] == 0
+    assert said.describe(describe(ME), 1.0) is None

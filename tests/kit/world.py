@@ -1,0 +1,239 @@
+"""Whole nodes without HTTP, on a virtual net and clock: the member, routing, local and remote doors, and an engine
+whose answers a test writes down."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import trio
+
+from meshnode.config import load
+from meshnode.dialects import read_facts
+from meshnode.dispatch.delivered import Delivered
+from meshnode.dispatch.dispatcher import Dispatcher, Surroundings
+from meshnode.dispatch.inbound import Inbound
+from meshnode.dispatch.local import Local
+from meshnode.dispatch.watch import Watch
+from meshnode.identity import Issuer, Mesh, MeshRoot, NodeKey
+from meshnode.keep.home import Home, Membership
+from meshnode.mesh.member import Member
+from meshnode.model.advert import Advert, ModelOffer
+from meshnode.model.ids import NodeId
+from meshnode.model.job import Job
+from meshnode.model.names import same_model
+from meshnode.observe.metrics import Metrics
+from meshnode.routing import Router, Seen
+from meshnode.testing.virtual import VirtualNet
+
+ROUTE = "/v1/chat/completions"
+EVENT = b'data: {"choices":[{"index":0,"delta":{"content":"x"}}]}\n\n'
+LAST = b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'
+
+Script = list[bytes | float | Exception]
+"""Chunks to send, seconds to wait, or an error to raise, in order."""
+
+
+@dataclass
+class ScriptedEngine:
+    """Answers every request with the same script; counts who is served and who was cut."""
+
+    model: str
+    script: Script = field(default_factory=lambda: [EVENT, LAST])
+    name: str = "scripted"
+    slots: int = 4
+    served: int = 0
+    running: int = 0
+    cut: int = 0
+    context: int = 4096
+    refuse: Exception | None = None
+    changed: trio.Event = field(default_factory=trio.Event)
+
+    @property
+    def offers(self) -> tuple[ModelOffer, ...]:
+        return (ModelOffer(self.model, context=self.context, slots=self.slots),)
+
+    async def serve(self, route: str, headers: Mapping[str, str], body: bytes) -> ScriptedAnswer:
+        self.served += 1
+        if self.refuse is not None:
+            raise self.refuse
+        self.running += 1
+        self._tell()
+        return ScriptedAnswer(self, list(self.script))
+
+    def left(self, whole: bool) -> None:
+        self.running -= 1
+        self.cut += not whole
+        self._tell()
+
+    def _tell(self) -> None:
+        changed, self.changed = self.changed, trio.Event()
+        changed.set()
+
+    async def until_busy(self) -> None:
+        while not self.running:
+            await self.changed.wait()
+
+    async def until(self, running: int) -> None:
+        while self.running != running:
+            await self.changed.wait()
+
+
+class ScriptedAnswer:
+    def __init__(self, engine: ScriptedEngine, script: Script) -> None:
+        self.status = 200
+        self.headers = {"content-type": "text/event-stream"}
+        self.trailers: dict[str, str] = {}
+        self._engine: ScriptedEngine | None = engine
+        self._script = script
+
+    def __aiter__(self) -> ScriptedAnswer:
+        return self
+
+    async def __anext__(self) -> bytes:
+        await trio.lowlevel.checkpoint()
+        while self._script:
+            match self._script.pop(0):
+                case bytes() as chunk:
+                    return chunk
+                case Exception() as error:
+                    raise error
+                case seconds:
+                    await trio.sleep(seconds)
+        self._leave(whole=True)
+        raise StopAsyncIteration
+
+    async def aclose(self) -> None:
+        self._leave(whole=False)
+
+    def _leave(self, *, whole: bool) -> None:
+        engine, self._engine = self._engine, None
+        if engine is not None:
+            engine.left(whole)
+
+
+@dataclass
+class WorldNode:
+    name: str
+    member: Member
+    dispatcher: Dispatcher
+    inbound: Inbound
+    local: Local
+    router: Router
+    scope: trio.CancelScope = field(default_factory=trio.CancelScope)
+
+    @property
+    def id(self) -> NodeId:
+        return self.member.me
+
+    def job(self, model: str, *, stream: bool = True, timeout_s: float = 60.0, text: str = "hi") -> Job:
+        body = b'{"model":"%s","stream":%s,"messages":[{"role":"user","content":"%s"}]}' % (
+            model.encode(),
+            b"true" if stream else b"false",
+            text.encode(),
+        )
+        deadline = trio.current_time() + timeout_s
+        return Job(secrets.token_hex(8), ROUTE, body, read_facts(ROUTE, body, {}), self.id, deadline)
+
+    async def ask(self, model: str, **options: Any) -> Delivered:
+        return await self.dispatcher.dispatch(self.job(model, **options))
+
+    async def ask_whole(self, model: str, **options: Any) -> tuple[Delivered, bytes]:
+        answer = await self.ask(model, **options)
+        return answer, b"".join([chunk async for chunk in answer])
+
+    def reachable(self) -> set[str]:
+        view = self.member.view()
+        tree = self.router.known.paths.tree(view)
+        return {view.name(node) for node in view.adverts if node != self.id and tree.cheapest(node)}
+
+    async def until_reachable(self, names: set[str], model_of: str | None = None) -> None:
+        while self.reachable() != names or (model_of is not None and model_of not in self._with_models()):
+            await self.member.mesh.changed.wait()
+
+    def _with_models(self) -> set[str]:
+        view = self.member.view()
+        return {view.name(node) for node, advert in view.adverts.items() if advert.models}
+
+
+class World:
+    """Nodes of one mesh. `add` starts one; leaving `running` ends them all."""
+
+    def __init__(self, folder: Path, nursery: trio.Nursery, seed: int = 1) -> None:
+        self.net = VirtualNet()
+        self.nodes: dict[str, WorldNode] = {}
+        self._root = MeshRoot.generate()
+        self._mesh = Mesh(self._root.mesh, "world", secrets.token_bytes(32))
+        self._folder = folder
+        self._nursery = nursery
+        self._seed = seed
+
+    async def add(
+        self, name: str, *, peers: tuple[str, ...] = (), engine: ScriptedEngine | None = None, listens: bool = True,
+        settings: Mapping[str, Any] | None = None,
+    ) -> WorldNode:  # fmt: skip
+        self._seed += 1
+        flags = {"node": {"name": name}, **(settings or {})}
+        flags["mesh"] = {"peers": tuple(f"{peer}:6375" for peer in peers), **flags.get("mesh", {})}
+        config = load(flags=flags)
+        home = Home(self._folder / name)
+        key = home.node_key()
+        if home.membership(key) is None:
+            chain = Issuer(self._root, self._mesh.id).issue(key.id, int(time.time()), self._seed)
+            home.save_membership(Membership(self._mesh, chain))
+        engines = [engine] if engine is not None else []
+        router = Router(config.dispatch, config.routing)
+        local = Local(
+            config.engine,
+            lambda model, needs: next((e for e in engines if same_model(model, e.model)), None),
+            lambda: engines,
+        )
+        serving: list[Inbound] = []
+        member = Member(
+            home, key, config, self.net.pipes(name, listens=listens),
+            lambda link, stream: serving[0].serve(link, stream), Random(self._seed),
+        )  # fmt: skip
+        around = Surroundings(member.me, config.mesh.relay, member.view, member.link, router, local, Metrics())
+        watch = Watch()
+        serving.append(Inbound(around, Seen(1000, 900.0), 1 << 20))
+        node = WorldNode(
+            name, member, Dispatcher(around, config.dispatch, watch, Random(self._seed)), serving[0], local, router
+        )
+        self.nodes[name] = node
+        await self._nursery.start(self._live, node, watch)
+        member.describe(
+            Advert(
+                bytes(key.id), self._mesh.id, 0, 0, 1, name=name, addresses=member.addresses,
+                models=engine.offers if engine is not None else (),
+            )
+        )  # fmt: skip
+        return node
+
+    async def kill(self, name: str) -> None:
+        """The node's process is gone at once: its connections close, nothing is said."""
+        self.net.unplug(name)
+        self.nodes.pop(name).scope.cancel()
+        await trio.testing.wait_all_tasks_blocked()
+
+    async def _live(self, node: WorldNode, watch: Watch, *, task_status: trio.TaskStatus[None]) -> None:
+        with node.scope:
+            async with trio.open_nursery() as nursery:
+                await nursery.start(node.member.run)
+                await nursery.start(watch.run)
+                task_status.started()
+
+
+@asynccontextmanager
+async def world(folder: Path, seed: int = 1) -> AsyncIterator[World]:
+    async with trio.open_nursery() as nursery:
+        yield World(folder, nursery, seed)
+        nursery.cancel_scope.cancel()
+
+
+__all__ = ["EVENT", "LAST", "NodeKey", "ScriptedEngine", "World", "WorldNode", "world"]

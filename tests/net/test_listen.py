@@ -1,0 +1,166 @@
+"""The accept loop over real loopback sockets."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
+from functools import partial
+
+import pytest
+import trio
+
+from meshnode.config.mesh import MeshSection
+from meshnode.errors import ConfigError, HandshakeFailed
+from meshnode.net import Authenticated, Link, Welcome, dial, open_listeners, serve
+from meshnode.noise import Secrets
+from tests.net.kit import (
+    ALICE,
+    BOB,
+    HINT,
+    INVITE,
+    SECTION,
+    ask,
+    check,
+    check_join,
+    echo,
+    initiator,
+    read_all,
+    responder,
+)
+
+
+class Door:
+    """A listening node: where, and who came."""
+
+    def __init__(self, port: int) -> None:
+        self.address = f"127.0.0.1:{port}"
+        self.members: list[Link] = []
+        self.joiners: list[Link] = []
+
+    async def on_member(self, found: Authenticated) -> None:
+        link = Link(found, echo, SECTION)
+        self.members.append(link)
+        await link.run()
+
+    async def on_join(self, found: Authenticated) -> None:
+        link = Link(found, echo, SECTION)
+        self.joiners.append(link)
+        await link.run()
+
+
+@asynccontextmanager
+async def door(section: MeshSection = SECTION) -> AsyncIterator[tuple[Door, trio.Nursery]]:
+    listeners = await open_listeners("127.0.0.1:0")
+    opened = Door(listeners[0].socket.getsockname()[1])
+    welcome = Welcome(responder, check, opened.on_member, check_join, opened.on_join)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(serve, listeners, welcome, section)
+        yield opened, nursery
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_member_dials_in_and_both_can_ask() -> None:
+    async with door() as (opened, nursery):
+        found = await dial([opened.address], initiator, check, SECTION, expect=BOB)
+        link = Link(found, echo, SECTION)
+        await nursery.start(link.run)
+        assert await read_all(await link.request(ask(), b"in")) == b"in"
+        assert opened.members[0].peer == ALICE
+        assert await read_all(await opened.members[0].request(ask(), b"out")) == b"out"
+        assert opened.joiners == []
+
+
+async def test_a_joiner_gets_a_link_of_its_own_kind() -> None:
+    async with door() as (opened, nursery):
+        found = await dial([opened.address], lambda: initiator(secrets=INVITE, hint=HINT), check, SECTION)
+        link = Link(found, echo, SECTION)
+        await nursery.start(link.run)
+        assert await read_all(await link.request(ask("/meshnode/join"), b"let me in")) == b"let me in"
+        assert (opened.joiners[0].hint, opened.joiners[0].membership) == (HINT, None)
+        assert opened.members == []
+
+
+async def test_strangers_read_nothing_and_harm_nobody() -> None:
+    async with door() as (opened, _):
+        for words in (b"GET / HTTP/1.1\r\n\r\n", b"\x01\x00\x30" + b"z" * 48):
+            stream = await trio.open_tcp_stream("127.0.0.1", int(opened.address.rpartition(":")[2]))
+            await stream.send_all(words)
+            with suppress(trio.BrokenResourceError):
+                assert await stream.receive_some(100) == b""
+            await stream.aclose()
+        with pytest.raises(HandshakeFailed):
+            wrong = Secrets.derive(b"?" * 32, b"network")
+            await dial([opened.address], lambda: initiator(secrets=wrong), check, SECTION)
+        found = await dial([opened.address], initiator, check, SECTION)
+        await trio.aclose_forcefully(found.stream)
+        assert len(opened.members) == 1
+
+
+async def test_connections_beyond_the_half_open_limit_are_closed() -> None:
+    async with door(replace(SECTION, half_open=1)) as (opened, _):
+        port = int(opened.address.rpartition(":")[2])
+        slow = await trio.open_tcp_stream("127.0.0.1", port)
+        await slow.send_all(b"\x01")
+        with pytest.raises(HandshakeFailed):
+            await dial([opened.address], initiator, check, SECTION)
+        await slow.aclose()
+        # The place is free as soon as the listener has seen the close.
+        for _ in range(100):
+            try:
+                found = await dial([opened.address], initiator, check, SECTION)
+                break
+            except HandshakeFailed:
+                continue
+        assert found.peer == BOB
+        await trio.aclose_forcefully(found.stream)
+
+
+async def test_a_crash_with_one_peer_is_not_the_next_ones(capsys: pytest.CaptureFixture[str]) -> None:
+    listeners = await open_listeners("127.0.0.1:0")
+    address = f"127.0.0.1:{listeners[0].socket.getsockname()[1]}"
+    calls = 0
+
+    async def on_member(found: Authenticated) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            raise KeyError("a fault of ours")
+        await Link(found, echo, SECTION).run()
+
+    async with trio.open_nursery() as nursery:
+        await nursery.start(serve, listeners, Welcome(responder, check, on_member), SECTION)
+        with pytest.raises(HandshakeFailed):
+            await dial([address], initiator, check, SECTION)
+        found = await dial([address], initiator, check, SECTION)
+        assert found.peer == BOB
+        await trio.aclose_forcefully(found.stream)
+        nursery.cancel_scope.cancel()
+    assert "a fault of ours" in capsys.readouterr().out
+
+
+async def test_accepting_may_end_before_the_links_do() -> None:
+    listeners = await open_listeners("127.0.0.1:0")
+    opened = Door(listeners[0].socket.getsockname()[1])
+    async with trio.open_nursery() as links, trio.open_nursery() as outer:
+        async with trio.open_nursery() as accepting:
+            welcome = Welcome(responder, check, opened.on_member)
+            await accepting.start(partial(serve, handler_nursery=links), listeners, welcome, SECTION)
+            found = await dial([opened.address], initiator, check, SECTION)
+            link = Link(found, echo, SECTION)
+            await outer.start(link.run)
+            accepting.cancel_scope.cancel()
+        with pytest.raises(HandshakeFailed):
+            await dial([opened.address], initiator, check, SECTION)
+        assert await read_all(await link.request(ask(), b"still here")) == b"still here"
+        outer.cancel_scope.cancel()
+
+
+async def test_a_port_in_use_is_a_fault_of_the_configuration() -> None:
+    listeners = await open_listeners("127.0.0.1:0")
+    port = listeners[0].socket.getsockname()[1]
+    with pytest.raises(ConfigError, match="cannot listen"):
+        await open_listeners(f"127.0.0.1:{port}")
+    with pytest.raises(ConfigError, match="not an address"):
+        await open_listeners("nowhere")
+    await listeners[0].aclose()
