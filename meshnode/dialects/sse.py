@@ -17,8 +17,9 @@ KEEPALIVE: Final = b": keepalive\n\n"
 TAIL_BYTES: Final = 16_384
 """Kept of a stream's end: the last delta, the usage event and `[DONE]` take about 1 KiB; vLLM's with logprobs 8."""
 
-HELD_BYTES: Final = 1 << 20
-"""An event that does not end within this is passed on in pieces: no engine writes such, and memory is bounded."""
+HELD_BYTES: Final = 256 * 1024
+"""An event that does not end within this is passed on in pieces: no engine writes such, memory is bounded, and so is
+the copying of a stream that comes in single bytes."""
 
 _LAST_EVENTS: Final = 8
 
@@ -58,8 +59,10 @@ class WholeEvents:
 
 
 def _last_boundary(chunk: bytes) -> int:
-    """Just behind the last blank line, whose ends may be LF or CRLF."""
-    return max(chunk.rfind(b"\n\n") + 2 if b"\n\n" in chunk else 0, chunk.rfind(b"\n\r\n") + 3 if b"\r" in chunk else 0)
+    """Just behind the last blank line, whose ends may be LF or CRLF; 0 where there is none."""
+    plain = chunk.rfind(b"\n\n")
+    carriage = chunk.rfind(b"\n\r\n")
+    return max(plain + 2 if plain >= 0 else 0, carriage + 3 if carriage >= 0 else 0)
 
 
 @dataclass(frozen=True, slots=True)

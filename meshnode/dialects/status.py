@@ -57,6 +57,7 @@ _HTTP_CODES: Final[Mapping[int, str]] = {
     404: "not_found",
     405: "method_not_allowed",
     408: "request_timeout",
+    413: BodyTooLarge.code,
     431: "headers_too_large",
     503: "unavailable",
     505: "http_version",

@@ -8,7 +8,15 @@ from __future__ import annotations
 import sys
 from typing import Any, TextIO
 
-import structlog
+# structlog.dev imports rich where it is installed, for tracebacks that are not asked for here: 3 MB in every node.
+_rich = sys.modules.get("rich")
+sys.modules["rich"] = None  # type: ignore[assignment]
+import structlog  # noqa: E402
+
+if _rich is None:
+    del sys.modules["rich"]
+else:
+    sys.modules["rich"] = _rich
 
 _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
@@ -25,7 +33,9 @@ def configure(form: str = "text", level: str = "info", stream: TextIO | None = N
     if form == "json":
         last = structlog.processors.JSONRenderer()
     else:
-        last = structlog.dev.ConsoleRenderer(colors=out.isatty(), pad_event_to=0, sort_keys=False)
+        last = structlog.dev.ConsoleRenderer(
+            colors=out.isatty(), pad_event_to=0, sort_keys=False, exception_formatter=structlog.dev.plain_traceback
+        )
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,

@@ -35,7 +35,7 @@ def observe(*chunks: bytes) -> StreamObserver:
 
 class TestObserver:
     @given(cuts, st.booleans())
-    @settings(deadline=None, max_examples=150)
+    @settings(deadline=None, max_examples=300)
     def test_the_cut_does_not_matter(self, sizes: list[int], crlf: bool) -> None:
         stream = b": keepalive\n\n" + DELTA * 10 + LAST + USAGE + DONE
         if crlf:
@@ -71,7 +71,7 @@ class TestObserver:
 
 class TestWholeEvents:
     @given(cuts, st.sampled_from([b"\n\n", b"\r\n\r\n"]))
-    @settings(deadline=None, max_examples=150)
+    @settings(deadline=None, max_examples=300)
     def test_passes_everything_and_cuts_only_between_events(self, sizes: list[int], end: bytes) -> None:
         stream = (DELTA * 5 + DONE).replace(b"\n\n", end) + b"data: unfinished"
         events = WholeEvents()
@@ -79,6 +79,15 @@ class TestWholeEvents:
         assert all(not piece or piece.endswith(end) for piece in passed)
         assert events.at_boundary
         assert b"".join(passed) + events.rest() == stream
+
+    def test_a_line_end_alone_is_no_boundary(self) -> None:
+        events = WholeEvents()
+        assert [events.feed(piece) for piece in (b"data: a\r", b"\n", b"\r", b"\n")] == [
+            b"",
+            b"",
+            b"",
+            b"data: a\r\n\r\n",
+        ]
 
     def test_an_endless_event_is_passed_on(self) -> None:
         events = WholeEvents()

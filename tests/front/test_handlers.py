@@ -233,6 +233,16 @@ class TestKeepalive:
             assert told(reply.body)["code"] == DeadlineExceeded.code
             assert trio.current_time() - begun_at == 22
 
+    async def test_an_end_in_the_very_moment_of_a_keepalive_stays_the_end(self, autojump_clock: MockClock) -> None:
+        """Recorder refuses anything after an end, and a second head; the scheduler's order varies."""
+        for turn in range(20):
+            later = [0.0] * (turn % 4)  # turns of the scheduler after the timer's
+            assert (await asked(playing(delta("a"), 10.0, *later, DONE)[0])).status == 200
+            assert (await asked(playing(delta("a"), 10.0, *later, PeerFailed("cut"))[0])).status == 200
+            assert (await asked(playing(10.0, *later)[0])).status == 200
+            assert (await asked(after(10, Overloaded("full")))).status in (200, 429)
+            assert (await asked(after(10, WholeAnswer(200, JSON, WHOLE)))).status == 200
+
     async def test_waits_for_a_slow_client_and_never_interleaves(self, autojump_clock: MockClock) -> None:
         class Slow(Recorder):
             async def send(self, data: bytes, more: bool = True) -> None:

@@ -25,6 +25,7 @@ from meshnode.mux import (
     Opened,
     Ponged,
     Reset,
+    StreamKey,
     Writable,
 )
 from tests.mux.pair import OK, REQUEST, Pair, body_of, trailers_of
@@ -470,3 +471,17 @@ def test_asking_on_without_end_where_all_is_refused_kills_the_mux() -> None:
         for _ in range(60):
             hostile.request()
     assert hostile.h2.highest_outbound_stream_id > 80
+
+
+def test_whoever_ends_most_streams_well_may_cancel_others() -> None:
+    hostile = Hostile(replace(SECTION, streams=8, resets_per_min=1))
+    for _ in range(50):
+        for _ in range(2):
+            number = hostile.h2.get_next_available_stream_id()
+            hostile.h2.send_headers(number, REQUEST, end_stream=True)
+            hostile.say(hostile.h2.data_to_send())
+            hostile.mux.reset(StreamKey(number << 1), CANCEL)
+        number = hostile.request()
+        hostile.h2.reset_stream(number)
+        hostile.say(hostile.h2.data_to_send())
+    assert hostile.mux.streams == 0

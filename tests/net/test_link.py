@@ -346,6 +346,24 @@ async def test_a_silent_peer_is_dead_after_three_pings(autojump_clock: trio.test
     assert "no sign of life" in failed[0]
 
 
+async def test_a_peer_that_falls_silent_later_is_found_dead_too(autojump_clock: trio.testing.MockClock) -> None:
+    async def nowhere() -> None:
+        await trio.lowlevel.checkpoint()
+
+    left, right = trio.testing.memory_stream_pair()
+    make_dialer, make_listener = await authenticate(left, right)
+    dialer, listener = make_dialer(echo), make_listener(echo)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(dialer.run)
+        await nursery.start(listener.run)
+        await trio.sleep(SECTION.ping_s * 100 + 1)
+        assert dialer.reason is None
+        right.send_stream.send_all_hook = nowhere
+        await trio.sleep(SECTION.ping_s * (SECTION.ping_misses + 1))
+        assert dialer.reason is not None
+        nursery.cancel_scope.cancel()
+
+
 async def test_the_end_of_the_pipe_ends_everything_on_the_link(autojump_clock: trio.testing.MockClock) -> None:
     served = trio.Event()
     ended = trio.Event()

@@ -171,24 +171,20 @@ class NodeProcess:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._process is None:
-            return
         if self.runs:
             self.kill()
-        for pipe in (self._process.stdout, self._process.stderr):
-            if pipe is not None:
-                pipe.close()
 
     def __str__(self) -> str:
         return bytes(self.output[-2000:]).decode("utf-8", "replace")
 
     def _read(self, pipe: Any, lines: list[dict[str, Any]] | None) -> None:
-        for line in pipe:
-            with self._news:
-                self.output += line
-                if lines is not None:
-                    lines.append(json.loads(line))
-                self._news.notify_all()
+        with pipe:
+            for line in pipe:
+                with self._news:
+                    self.output += line
+                    if lines is not None:
+                        lines.append(json.loads(line))
+                    self._news.notify_all()
         with self._news:
             self._news.notify_all()
 
