@@ -6,12 +6,18 @@ Not for errors before the first byte (dispatcher.py) nor for telling the client 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 
 import trio
 
 from meshnode.dispatch.watch import Watch
 from meshnode.errors import DeadlineExceeded, RequestError
 from meshnode.model.answer import Answer
+
+DONE = b"data: [DONE]\n\n"
+
+TAIL_S = 0.5
+"""What still follows `[DONE]` is the end itself, which is on its way."""
 
 Ended = Callable[["Delivered", RequestError | None, bool], None]
 """Told at the end: the answer, the error that cut it or None, and whether it came to its own end."""
@@ -25,6 +31,7 @@ class Delivered:
         self.headers = headers
         self.chunks = 0
         self._inner = inner
+        self._last = b""
         self._silence_s = silence_s
         self._watch = watch
         self._ended: Ended | None = ended
@@ -56,11 +63,23 @@ class Delivered:
             raise cause from error
         self._moved = trio.current_time()
         self.chunks += 1
+        self._last = data
         return data
 
     async def aclose(self) -> None:
-        self._end(None, whole=False)
-        await self._inner.aclose()
+        try:
+            if self._ended is not None and self._last.endswith(DONE):
+                await self._read_tail()
+        finally:
+            self._end(None, whole=False)
+            await self._inner.aclose()
+
+    async def _read_tail(self) -> None:
+        """Clients leave as soon as they have read `[DONE]`, most before its end came: that answer was whole, and must
+        not cost a reset at every hop."""
+        with trio.move_on_after(TAIL_S), suppress(StopAsyncIteration, RequestError):
+            while True:
+                await self.__anext__()
 
     async def give_up(self) -> None:
         """The watch found it silent: close what is behind it; whoever reads it learns why."""

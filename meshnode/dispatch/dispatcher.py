@@ -17,6 +17,7 @@ import trio
 from meshnode.config.dispatch import DispatchSection
 from meshnode.dialects.facts import rewrite_model
 from meshnode.dispatch import remote
+from meshnode.dispatch.course import Course
 from meshnode.dispatch.delivered import Delivered
 from meshnode.dispatch.local import Local
 from meshnode.dispatch.watch import Watch
@@ -74,7 +75,8 @@ class Dispatcher:
     async def dispatch(self, job: Job) -> Delivered:
         """Answer one request of this node's own clients. Raises RequestError when nobody could."""
         began = trio.current_time()
-        job = dataclasses.replace(job, hops_left=self._section.hops)
+        if job.hops_left != self._section.hops:
+            job = dataclasses.replace(job, hops_left=self._section.hops)
         self.running += 1
         try:
             around = self._around
@@ -96,41 +98,45 @@ class Dispatcher:
         phase_s = self._section.first_token_s if job.facts.stream else self._section.whole_s
         until = min(job.deadline, began + phase_s)
         last: RequestError | None = None
-        for number, attempt in enumerate(plan.attempts, 1):
-            self._around.metrics.attempt()
-            flight = self._around.router.started(attempt, job.facts.prompt_tokens, trio.current_time())
+        around = self._around
+        course = Course(plan, job.hops_left, 1 + self._section.retries, around.router, around.view, around.link)
+        while (attempt := course.next()) is not None:
+            around.metrics.attempt()
+            flight = around.router.started(attempt, job.facts.prompt_tokens, trio.current_time())
             try:
-                with trio.fail_at(until):
-                    answer = await self._try(dataclasses.replace(job, attempt=number), attempt)
-            except trio.TooSlowError:
-                self._around.router.failed(flight, trio.current_time())
-                raise self._too_slow(job, attempt, trio.current_time() - began) from None
+                with trio.CancelScope(deadline=until) as patience:
+                    answer = await self._try(job, course.number, attempt)
             except RequestError as error:
                 self._learn(flight, error)
                 if not error.elsewhere:
                     raise
                 last = error
-                logger.info("a server did not answer", job=job.id, node=self._name(attempt), attempt=number,
+                course.failed(attempt)
+                logger.info("a server did not answer", job=job.id, node=self._name(attempt), attempt=course.number,
                             code=error.code, reason=error.message)  # fmt: skip
             except BaseException:
-                self._around.router.cancelled(flight, trio.current_time())
+                around.router.cancelled(flight, trio.current_time())
                 raise
             else:
-                self._around.router.first_token(flight, trio.current_time())
-                return _Tried(answer, attempt, flight, number)
+                if patience.cancelled_caught:
+                    around.router.failed(flight, trio.current_time())
+                    raise self._too_slow(job, attempt, trio.current_time() - began)
+                around.router.first_token(flight, trio.current_time())
+                return _Tried(answer, attempt, flight, course.number)
         raise last if last is not None else NoPeerReachable(f"nobody was left to ask for {job.facts.model!r}")
 
-    async def _try(self, job: Job, attempt: Attempt) -> Answer:
-        body = rewrite_model(job.body, attempt.model) if attempt.model != job.facts.model else job.body
-        if attempt.node == self._around.me:
+    async def _try(self, job: Job, number: int, attempt: Attempt) -> Answer:
+        if attempt.model != job.facts.model:
             facts = dataclasses.replace(job.facts, model=attempt.model)
-            return await self._around.local.serve(dataclasses.replace(job, body=body, facts=facts, target=attempt.node))
+            job = dataclasses.replace(job, body=rewrite_model(job.body, attempt.model), facts=facts)
+        if attempt.node == self._around.me:
+            return await self._around.local.serve(job)
         name = self._name(attempt)
         link = self._around.link(attempt.path[1])
         if link is None:
             raise PeerFailed(f"{name} cannot be reached: the link is gone")
-        envelope = envelope_of(job, attempt.node, trio.current_time())
-        return await remote.ask(link, envelope, body, self._around.me, name)
+        envelope = envelope_of(job, number, attempt.node, trio.current_time())
+        return await remote.ask(link, envelope, job.body, self._around.me, name)
 
     def _learn(self, flight: Flight, error: RequestError) -> None:
         now = trio.current_time()

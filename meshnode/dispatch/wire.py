@@ -66,14 +66,14 @@ class Envelope:
         )
 
 
-def envelope_of(job: Job, target: NodeId, now: float) -> Envelope:
-    """The envelope of `job` as its origin sends it to `target`."""
+def envelope_of(job: Job, attempt: int, target: NodeId, now: float) -> Envelope:
+    """The envelope of `job` as its origin sends it to `target`, at the `attempt`th try, counted from 1."""
     return Envelope(
         id=job.id,
         route=job.route,
         origin=job.origin,
         target=target,
-        attempt=job.attempt,
+        attempt=attempt,
         remaining_s=job.deadline - now,
         hops_left=job.hops_left,
         path=job.path,

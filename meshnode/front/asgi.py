@@ -101,7 +101,7 @@ async def read_body(receive: Receive, section: FrontSection) -> bytes | None:
     """The whole body, or None when it takes longer than `body_timeout_s`. Raises BodyTooLarge."""
     chunks: list[bytes] = []
     size = 0
-    with trio.move_on_after(section.body_timeout_s):
+    with trio.CancelScope(deadline=trio.current_time() + section.body_timeout_s):
         while True:
             event = await receive()
             if event["type"] != "http.request":

@@ -57,6 +57,7 @@ class Overview:
             "name": view.name(node),
             "state": "gone" if reach is None else "direct" if via is None else "relay",
             "via": via,
+            "links": sorted(view.name(NodeId(neighbour.id)) for neighbour in advert.neighbours),
             "path": [view.name(step) for step in reach.path] if reach is not None else [],
             "rtt_ms": round(reach.cost_s * 1000, 3) if reach is not None else None,
             "models": [offer.name for offer in advert.models],

@@ -106,19 +106,18 @@ async def _collect(answer: Answer, deadline: float) -> tuple[bytes, bool]:
     """The answer's bytes up to WHOLE_BYTES, and whether that was all."""
     chunks: list[bytes] = []
     size = 0
-    try:
-        with trio.fail_at(deadline):
-            async for chunk in answer:
-                chunks.append(chunk)
-                size += len(chunk)
-                if size >= WHOLE_BYTES:
-                    return b"".join(chunks), False
-    except trio.TooSlowError as error:
-        raise DeadlineExceeded("The request's time ran out before the answer was whole") from error
+    with trio.CancelScope(deadline=deadline) as patience:
+        async for chunk in answer:
+            chunks.append(chunk)
+            size += len(chunk)
+            if size >= WHOLE_BYTES:
+                return b"".join(chunks), False
+    if patience.cancelled_caught:
+        raise DeadlineExceeded("The request's time ran out before the answer was whole")
     return chunks[0] if len(chunks) == 1 else b"".join(chunks), True
 
 
 async def close(answer: Answer) -> None:
     """Close an answer also when its reader is being cancelled: that is what frees the engine's slot."""
-    with trio.move_on_after(CLOSE_S, shield=True):
+    with trio.CancelScope(deadline=trio.current_time() + CLOSE_S, shield=True):
         await answer.aclose()

@@ -44,7 +44,7 @@ class Intake:
     def take(self, frm: Neighbour, item: Carried, now: float) -> Taken:
         """Judge one advert that came over a link. Raises DecodeError or ProtocolViolation; nothing changed then."""
         held = self.table.holder(item.signed.body)
-        if held is not None:
+        if held is not None and not self.table.unlived(held, item.left_s, now):
             self.table.prolong(held, item.left_s, now)
             return _NOTHING
         advert = unpack(item.signed.body)
@@ -62,7 +62,7 @@ class Intake:
         return _NOTHING
 
     def _other(self, frm: Neighbour, advert: Advert, item: Carried, now: float) -> Taken:
-        standing = self.table.standing(advert, item.signed.body)
+        standing = self.table.standing(advert, item.signed.body, item.left_s, now)
         if standing not in (Standing.NEWER, Standing.CONFLICT):
             return _NOTHING
         known = self.table.get(advert.node)

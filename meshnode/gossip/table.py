@@ -94,7 +94,7 @@ class Table:
         """When `expire` has something to do."""
         return self._wheel.next()
 
-    def standing(self, advert: Advert, body: bytes) -> Standing:
+    def standing(self, advert: Advert, body: bytes, left_s: float, now: float) -> Standing:
         """What `merge` would find; changes nothing."""
         entry = self._entries.get(advert.node)
         if entry is None:
@@ -105,11 +105,18 @@ class Table:
                 return Standing.OLDER
             full = not advert.gone and entry.state is not State.LIVING and len(self._living) >= self.section.nodes
             return Standing.FULL if full else Standing.NEWER
-        return Standing.SAME if body == entry.signed.body else Standing.CONFLICT
+        if body != entry.signed.body:
+            return Standing.CONFLICT
+        return Standing.NEWER if self.unlived(entry, left_s, now) else Standing.SAME
+
+    def unlived(self, entry: Entry, left_s: float, now: float) -> bool:
+        """Whether `entry` was already over when it came, and this copy is not: who tells first that an advert is over
+        must not silence its node. What ended here stays ended."""
+        return entry.state is State.OVER and min(entry.latest, now + left_s) > now
 
     def merge(self, advert: Advert, signed: SignedAdvert, left_s: float, now: float) -> tuple[Standing, bool]:
         """Take in an advert whose signature is good. Returns its standing, and whether the view of its node changed."""
-        standing = self.standing(advert, signed.body)
+        standing = self.standing(advert, signed.body, left_s, now)
         if standing is Standing.NEWER:
             return standing, self.put(advert, signed, left_s, now)
         if standing is Standing.SAME:
@@ -139,6 +146,7 @@ class Table:
                 continue
             if entry.state is State.LIVING:
                 ended.append(node)
+            entry.latest = now
             self._end(entry, now)
         return ended
 
@@ -151,10 +159,11 @@ class Table:
         if old is not None:
             self._drop(old)
         longest = float(min(advert.lifetime_s, self.section.tombstone_s)) if advert.gone else float(advert.lifetime_s)
-        until = now + min(left_s, longest)
+        latest = old.latest if old is not None and old.order == advert.order else now + longest
+        until = min(now + left_s, latest)
         rate = old.rate if old is not None else Bucket(self.section.advert_burst, self.section.advert_refill_s)
         state = State.GONE if advert.gone else State.LIVING
-        entry = Entry(node, advert.order, signed, state, until, now + longest, rate)
+        entry = Entry(node, advert.order, signed, state, until, latest, rate)
         self._entries[node] = entry
         self._by_body[signed.body] = entry
         self.digests.add(node, entry.order)

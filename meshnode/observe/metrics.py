@@ -35,11 +35,18 @@ class Metrics:
             buckets=_SECONDS,
             registry=self._registry,
         )
+        # Looking a child up by its labels costs more than counting in it.
+        self._known_requests: dict[tuple[str, str, str], Counter] = {}
+        self._known_first_token: dict[tuple[str, str], Histogram] = {}
         self._attempts = Counter("meshnode_attempts", "Servers tried for requests.", registry=self._registry)
 
     def ended(self, model: str, node: str, outcome: str) -> None:
         """One request of this node's clients ended: `outcome` is "ok" or an error's code."""
-        self._requests.labels(model, node, outcome).inc()
+        key = (model, node, outcome)
+        child = self._known_requests.get(key)
+        if child is None:
+            child = self._known_requests[key] = self._requests.labels(*key)
+        child.inc()
 
     def served(self, kind: str, outcome: str) -> None:
         """One job from another node ended here; `kind` is "serve" or "relay"."""
@@ -47,7 +54,11 @@ class Metrics:
 
     def first_token(self, model: str, node: str, seconds: float) -> None:
         """The first body byte of an answer was there after `seconds`."""
-        self._first_token.labels(model, node).observe(seconds)
+        key = (model, node)
+        child = self._known_first_token.get(key)
+        if child is None:
+            child = self._known_first_token[key] = self._first_token.labels(*key)
+        child.observe(seconds)
 
     def attempt(self) -> None:
         """One server is tried."""

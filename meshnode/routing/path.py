@@ -134,16 +134,24 @@ class Paths:
             self._view = view
         return self._tree
 
-    def next_hop(
+    def reach(
         self, view: View, target: NodeId, exclude: Collection[NodeId] = (), hops_left: int = MOST_HOPS
-    ) -> NodeId | None:
-        """Whom to hand a job for `target` that has passed `exclude` and may take `hops_left` more hops; None if there
-        is nobody. A new tree is grown only where the known way leads back through `exclude`."""
+    ) -> Reach | None:
+        """The cheapest way to `target` past `exclude` in at most `hops_left` hops; None if there is none. A new tree is
+        grown only where the known way leads through `exclude`."""
         if view.me in exclude or target in exclude:
             return None
         reach = self.tree(view).reach(target, hops_left)
         if reach is not None and not set(exclude).isdisjoint(reach.path):
             reach = Tree(view, self._relay_penalty_s, exclude).reach(target, hops_left)
+        return reach
+
+    def next_hop(
+        self, view: View, target: NodeId, exclude: Collection[NodeId] = (), hops_left: int = MOST_HOPS
+    ) -> NodeId | None:
+        """Whom to hand a job for `target` that has passed `exclude` and may take `hops_left` more hops; None if there
+        is nobody."""
+        reach = self.reach(view, target, exclude, hops_left)
         return reach.next_hop if reach is not None else None
 
 

@@ -6,6 +6,7 @@ that no caller can move only one. Counterpart: dispatch, which performs what is 
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Collection
 from random import Random
 
@@ -47,6 +48,13 @@ class Router:
         """Whom a relay, or the origin, hands a job for `target`: never one of `exclude` (the job's path so far), and
         only where `hops_left` suffice; None if there is nobody."""
         return self.known.paths.next_hop(view, target, exclude, hops_left)
+
+    def around(self, attempt: Attempt, view: View, lost: Collection[NodeId], hops_left: int) -> Attempt | None:
+        """The same attempt on a way past the nodes `lost`; None if there is none."""
+        if not lost or set(lost).isdisjoint(attempt.path):
+            return attempt
+        reach = self.known.paths.reach(view, attempt.node, lost, hops_left)
+        return dataclasses.replace(attempt, path=reach.path) if reach is not None else None
 
     def started(self, attempt: Attempt, prompt_tokens: int, now: float) -> Flight:
         """A request goes to the server of `attempt`."""

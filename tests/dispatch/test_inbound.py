@@ -41,7 +41,7 @@ async def test_the_same_attempt_is_served_once(tmp_path: Path, autojump_clock: M
     async with world(tmp_path) as where:
         asker, server = await linked(where)
         job = asker.job(MODEL)
-        envelope = envelope_of(job, server.id, trio.current_time())
+        envelope = envelope_of(job, 1, server.id, trio.current_time())
         assert await send(asker, server, envelope, job.body) == EVENT + LAST
         assert "been here before" in str(await refused(asker, server, envelope, job.body))
         again = dataclasses.replace(envelope, attempt=2)
@@ -52,7 +52,7 @@ async def test_a_path_that_names_somebody_else_last_is_refused(tmp_path: Path, a
     async with world(tmp_path) as where:
         asker, server = await linked(where)
         job = asker.job(MODEL)
-        envelope = envelope_of(job, server.id, trio.current_time())
+        envelope = envelope_of(job, 1, server.id, trio.current_time())
         link = asker.member.link(server.id)
         assert link is not None
         stranger = type(server.id)(b"s" * 32)
@@ -66,7 +66,7 @@ async def test_a_job_that_comes_back_is_a_loop(tmp_path: Path, autojump_clock: M
         asker, server = await linked(where)
         job = asker.job(MODEL)
         looped = dataclasses.replace(
-            envelope_of(job, server.id, trio.current_time()), origin=server.id, path=(server.id,)
+            envelope_of(job, 1, server.id, trio.current_time()), origin=server.id, path=(server.id,)
         )
         error = await refused(asker, server, looped, job.body)
         assert isinstance(error, NoPeerReachable) and "loop" in error.message
@@ -76,7 +76,7 @@ async def test_a_target_nobody_reaches_is_refused_by_name(tmp_path: Path, autoju
     async with world(tmp_path) as where:
         asker, server = await linked(where)
         job = asker.job(MODEL)
-        envelope = envelope_of(job, type(server.id)(b"x" * 32), trio.current_time())
+        envelope = envelope_of(job, 1, type(server.id)(b"x" * 32), trio.current_time())
         assert isinstance(await refused(asker, server, envelope, job.body), NoPeerReachable)
 
 
@@ -84,7 +84,7 @@ async def test_a_node_that_does_not_relay_says_so(tmp_path: Path, autojump_clock
     async with world(tmp_path) as where:
         asker, server = await linked(where, relay=False)
         job = asker.job(MODEL)
-        envelope = envelope_of(job, type(server.id)(b"x" * 32), trio.current_time())
+        envelope = envelope_of(job, 1, type(server.id)(b"x" * 32), trio.current_time())
         assert "does not relay" in (await refused(asker, server, envelope, job.body)).message
 
 
@@ -93,7 +93,7 @@ async def test_a_draining_node_takes_nothing_new(tmp_path: Path, autojump_clock:
         asker, server = await linked(where)
         server.local.draining = True
         job = asker.job(MODEL)
-        error = await refused(asker, server, envelope_of(job, server.id, trio.current_time()), job.body)
+        error = await refused(asker, server, envelope_of(job, 1, server.id, trio.current_time()), job.body)
         assert isinstance(error, Draining) and error.elsewhere
 
 
@@ -113,5 +113,5 @@ async def test_headers_that_make_no_sense_are_refused_and_harm_nobody(
 async def test_a_body_that_is_no_request_is_the_clients_fault(tmp_path: Path, autojump_clock: MockClock) -> None:
     async with world(tmp_path) as where:
         asker, server = await linked(where)
-        envelope = envelope_of(asker.job(MODEL), server.id, trio.current_time())
+        envelope = envelope_of(asker.job(MODEL), 1, server.id, trio.current_time())
         assert isinstance(await refused(asker, server, envelope, b"{"), BadRequest)

@@ -106,7 +106,9 @@ def test_a_renewal_is_forwarded_but_is_no_change() -> None:
     assert len(news(commands)) == 2
     assert changed(commands) == set()
     assert made.adverts(200.0)[STRANGER].sequence == 2
-    assert changed(made.handle(Received(A, carrying(advert(sequence=3, name="other"))), 62.0)) == {STRANGER}
+    slower = replace(advert(sequence=3), lifetime_s=600)
+    assert changed(made.handle(Received(A, carrying(slower, left_s=600)), 51.0)) == set()
+    assert changed(made.handle(Received(A, carrying(advert(sequence=4, name="other"))), 62.0)) == {STRANGER}
 
 
 def test_expiry_is_a_change_and_final_for_that_advert() -> None:
@@ -245,6 +247,25 @@ def test_a_neighbour_is_checked_for_only_as_often_as_its_budget_allows() -> None
     assert len(checks) == 50, "another neighbour has its own"
     made.handle(Received(A, carrying(*crowd)), 100.0)
     assert len(made.adverts(100.0)) == 61, "what was refused for its rate is not lost for ever"
+
+
+def test_who_had_more_news_than_its_budget_is_asked_next() -> None:
+    section = GossipSection(verifications_per_s=1, anti_entropy_s=5.0)
+    for n in range(6):
+        made = started(section, *(node_id(10 + m) for m in range(6)))
+        made.handle(Received(node_id(10 + n), carrying(*(advert(node_id(100 + m)) for m in range(9)))), 0.1)
+        wakeup = made.next_wakeup()
+        assert wakeup is not None
+        assert [to for to, m in sent(made.handle(Tick(), wakeup)) if isinstance(m, Digest)] == [node_id(10 + n)]
+
+
+def test_proof_of_how_far_a_node_had_counted_ends_older_adverts_and_is_not_flooded() -> None:
+    made = started()
+    made.handle(Received(A, carrying(advert())), 1.0)
+    commands = made.handle(Received(B, carrying(advert(sequence=50), left_s=0)), 2.0)
+    assert commands == [Changed(frozenset({STRANGER}))]
+    assert STRANGER not in made.adverts(2.0)
+    assert changed(made.handle(Received(A, carrying(advert(sequence=50), left_s=100)), 3.0)) == {STRANGER}
 
 
 def test_known_adverts_cost_no_check() -> None:

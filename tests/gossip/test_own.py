@@ -72,7 +72,7 @@ def test_refreshes_keep_their_distance_and_differ() -> None:
 
 
 @settings(deadline=None, max_examples=50)
-@given(st.lists(st.floats(0.0, 3.0), max_size=120))
+@given(st.lists(st.floats(0.0, 0.6), min_size=10, max_size=120))
 def test_never_says_more_than_others_accept(waits: list[float]) -> None:
     said = own(advert_burst=4, advert_refill_s=1.0)
     now, spoken = 0.0, 0
@@ -81,7 +81,7 @@ def test_never_says_more_than_others_accept(waits: list[float]) -> None:
         said.describe(describe(ME, str(n)), now)
         spoken += said.advert(now) is not None
         assert spoken <= 4 + now
-    if said.due is not None and waits:
+    if said.due is not None:
         made = said.advert(max(said.due, now))
         assert made is None or made[0].name == str(len(waits) - 1), "the last word is said in the end"
 

@@ -134,6 +134,16 @@ def test_a_copy_with_more_time_left_makes_a_false_short_one_harmless() -> None:
     assert made.expire(1181.0) == [NODES[0]], "but no longer than its lifetime from the first receipt"
 
 
+def test_who_says_first_that_an_advert_is_over_silences_nobody() -> None:
+    said = advert(NODES[0], 1, 1)
+    made = table([(said, 0.0)])
+    assert made.living(1000.0) == {}
+    assert made.merge(said, signed(said), 100.0, 1001.0) == (Standing.NEWER, True)
+    assert made.living(1001.0)
+    assert made.expire(1101.0) == [NODES[0]]
+    assert made.merge(said, signed(said), 100.0, 1102.0) == (Standing.SAME, False), "but what ended here stays ended"
+
+
 def test_a_lifetime_longer_than_was_signed_is_not_believed() -> None:
     made = table([(advert(NODES[0], 1, 1, lifetime_s=20), 86_400.0)])
     assert made.expire(1021.0) == [NODES[0]]
@@ -171,27 +181,39 @@ class Bookkeeping(RuleBasedStateMachine):
         super().__init__()
         self.now = 1000.0
         self.table = Table(GossipSection(nodes=3, tombstone_s=400.0))
+        self.ended: dict[NodeId, tuple[int, int]] = {}
 
     @rule(item=items())
     def merge(self, item: Item) -> None:
+        self.sweep()
         before = self.table.get(item[0].node)
-        order, was = (before.order, before.state) if before else ((-1, -1), None)
-        self.table.expire(self.now)
+        order = before.order if before else (-1, -1)
         self.table.merge(item[0], signed(item[0]), item[1], self.now)
         after = self.table.get(item[0].node)
-        if after is not None and was is not None:
-            assert after.order >= order
-            if after.order == order and was is State.OVER:
-                assert after.state is State.OVER
+        assert after is None or after.order >= order
 
     @rule(seconds=st.floats(0, 300))
     def wait(self, seconds: float) -> None:
         self.now += seconds
-        before = set(self.table.living(self.now))
-        self.table.expire(self.now)
-        assert set(self.table.living(self.now)) <= before
+        self.sweep()
         due = self.table.next_due()
         assert due is None or due > self.now
+
+    def sweep(self) -> None:
+        living = dict(self.table.living(self.now))
+        for node in self.table.expire(self.now):
+            self.ended[node] = self.table._entries[node].order if node in self.table._entries else (-1, -1)
+            living.pop(node, None)
+        assert self.table.living(self.now) == living
+
+    @invariant()
+    def what_ended_stays_ended_as_long_as_it_is_remembered(self) -> None:
+        for node, order in list(self.ended.items()):
+            entry = self.table.get(node)
+            if entry is None or entry.order != order:
+                del self.ended[node]
+            else:
+                assert entry.state is State.OVER
 
     @invariant()
     def sums_are_those_of_the_spread(self) -> None:
@@ -205,8 +227,10 @@ class Bookkeeping(RuleBasedStateMachine):
         known = [entry for node in NODES if (entry := self.table.get(node)) is not None]
         for entry in known:
             assert self.table.holder(entry.signed.body) is entry
-        living = {entry.node for entry in known if entry.state is State.LIVING and entry.until > self.now}
-        assert set(self.table.living(self.now)) == living
+        living = {entry.node: entry.until for entry in known if entry.state is State.LIVING}
+        assert set(self.table.living(self.now)) <= set(living)
+        assert set(self.table.living(self.now)) >= {node for node, until in living.items() if until > self.now}
+        assert all(living[node] > self.now - 1.0 for node in self.table.living(self.now))
         assert sum(entry.state is State.LIVING for entry in known) <= 3
         assert sum(entry.state is not State.LIVING for entry in known) <= 3
         assert len(self.table._by_body) == len(known)

@@ -89,6 +89,7 @@ class NodeProcess:
 
     def start(self) -> Self:
         """Start it and wait until it says that it is ready. A mesh port found free at the first start is kept."""
+        assert not self.runs
         line = [*MESHNODE, "up", "--home", str(self.home), "--api", "127.0.0.1:0", "--mesh", self.mesh]
         self.lines = []
         process = self._process = subprocess.Popen(
@@ -166,7 +167,7 @@ class NodeProcess:
         )
 
     def __enter__(self) -> Self:
-        return self.start()
+        return self if self.runs else self.start()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -18,12 +18,13 @@ import openai
 import pytest
 
 from meshnode.testing import Behaviour
-from tests.real.kit import Caller, EngineThread, NodeProcess, Nodes, say, see_each_other, until
+from tests.real.kit import Caller, EngineThread, NodeProcess, Nodes, reached, say, see_each_other, until
 
 pytestmark = pytest.mark.real
 
 HELLO: list[Any] = [{"role": "user", "content": "hello"}]
 CHAT = "/v1/chat/completions"
+EVERYTHING = {"shared", "alpha's", "delta's"}
 SMALL_BODY_BYTES = 100_000
 PACED = {"tokens": 40, "token_s": 0.05}
 
@@ -37,6 +38,7 @@ class Mesh:
     charlie: NodeProcess
     delta: NodeProcess
     engines: dict[str, EngineThread]
+    family: Nodes
 
     @property
     def nodes(self) -> tuple[NodeProcess, ...]:
@@ -49,7 +51,7 @@ class Mesh:
         for node in self.nodes:
             if not node.runs:
                 node.start()
-        see_each_other(self.nodes, {"shared", "alpha's", "delta's"})
+        see_each_other(self.nodes, EVERYTHING)
 
     def asked_first(self, before: dict[str, int]) -> tuple[NodeProcess, NodeProcess]:
         """The node whose engine got a request since `before`, and the other."""
@@ -78,6 +80,7 @@ def standing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
             delta=nodes.add("delta", "--engine-url", engines["delta"].url),
             charlie=nodes.add("charlie", config=f"[front]\nbody_limit_bytes = {SMALL_BODY_BYTES}\n"),
             engines=engines,
+            family=nodes,
         )
 
 
@@ -268,6 +271,11 @@ def test_a_client_that_leaves_frees_the_slot_two_hops_away(mesh: Mesh, begin: An
         until(lambda node=node: _idle(node), f"nothing is left of it at {node.name}")
 
 
+def links(node: NodeProcess, peer: str) -> set[str]:
+    """Whom `peer` is linked to, as far as `node` has heard."""
+    return next(set(entry["links"]) for entry in node.status()["peers"] if entry["name"] == peer)
+
+
 def _idle(node: NodeProcess) -> bool:
     requests = node.status()["requests"]
     return not (requests["running"] or requests["for_peers"] or requests["queued"])
@@ -315,6 +323,35 @@ def test_a_relay_killed_before_the_first_token_and_nobody_else_relays(mesh: Mesh
     assert raised.value.code == "no_peer_reachable"
     assert "alpha" in raised.value.message
     assert int(raised.value.response.headers["retry-after-ms"]) > 0
+
+
+def test_a_relay_killed_before_the_first_token_and_another_relays(mesh: Mesh, client: openai.OpenAI) -> None:
+    with mesh.family.add("echo", mesh="127.0.0.1:0") as echo:
+        see_each_other((*mesh.nodes, echo), EVERYTHING)
+        until(lambda: {"bravo", "echo"} <= links(mesh.charlie, "alpha"), "charlie knows of both ways to alpha")
+        until(lambda: all("alpha" in links(mesh.charlie, name) for name in ("bravo", "echo")), "both ends say so")
+        until(lambda: mesh.charlie.peers()["echo"] == "direct", "charlie is linked to echo")
+        engine = mesh.engines["alpha"]
+        came = mesh.counts()["alpha"]
+        engine.fake.behaviour = Behaviour(hang="prefill")
+        asking = Asking(client, model="alpha's")
+        engine.started(came + 1)
+        engine.fake.behaviour = Behaviour()
+        carrier = until(lambda: next((node for node in (mesh.bravo, echo) if not _idle(node)), None), "one relays")
+        other = echo if carrier is mesh.bravo else mesh.bravo
+        began = time.perf_counter()
+        carrier.kill()
+        asking.ended()
+        say(f"answered over another relay {time.perf_counter() - began:.3f} s after kill -9")
+        assert asking.error is None
+        assert asking.text == words(4)
+        assert asking.headers["x-meshnode-path"] == f"charlie > {other.name} > alpha"
+        assert asking.headers["x-meshnode-attempts"] == "2"
+        mesh.mend()
+        if echo.runs:
+            echo.terminate()
+            assert echo.ended() == 0
+    until(lambda: "echo" not in reached(mesh.charlie), "echo is gone")
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])

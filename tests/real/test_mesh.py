@@ -21,6 +21,11 @@ MODEL = "smollm2:135m"
 QUESTION = [{"role": "user", "content": "What is the capital of France?"}]
 
 
+ONE_THREAD = "[engine]\nembedded_threads = 1\n"
+"""llama.cpp's threads wait for each other by spinning: with one for each core, any other work on the machine makes
+every token ten times as slow."""
+
+
 def lend(model_folder: Path, home: Path) -> None:
     """Put the model files into a home without copying them, where the file system can."""
     try:
@@ -45,7 +50,9 @@ def mesh(tmp_path_factory: pytest.TempPathFactory, model_folder: Path) -> Iterat
     with Nodes(tmp_path_factory.mktemp("mesh")) as nodes:
         bravo = nodes.add("bravo", mesh="127.0.0.1:0")
         charlie = nodes.add("charlie")
-        alpha = nodes.add("alpha", "--engines", "embedded", before=lambda home: lend(model_folder, home))
+        alpha = nodes.add(
+            "alpha", "--engines", "embedded", config=ONE_THREAD, before=lambda home: lend(model_folder, home)
+        )
         assert alpha.event("settled")["models"] == [MODEL]
         began = time.perf_counter()
         see_each_other((alpha, bravo, charlie), {MODEL})
@@ -159,6 +166,7 @@ def test_who_joins_a_running_mesh_lists_its_models_at_once(mesh: Mesh, tmp_path:
 def test_the_engine_ends_with_its_node(tmp_path: Path, model_folder: Path, how: str) -> None:
     home = tmp_path / "solo"
     home.mkdir(mode=0o700)
+    (home / "config.toml").write_text(ONE_THREAD)
     lend(model_folder, home)
     with NodeProcess(home, "--engines", "embedded") as node:
         node.event("settled")

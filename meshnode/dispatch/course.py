@@ -1,0 +1,63 @@
+"""The course of one request at its origin: which server is tried next, and over whom, as servers and relays fail.
+
+The plan's order, but a server that was lost only because the relay before it died is tried again on another way, after
+the servers that have not been tried. Not for trying (dispatcher.py) nor for ways and plans (routing).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from meshnode.model.ids import NodeId
+from meshnode.routing import Attempt, Plan, Router
+
+if TYPE_CHECKING:
+    from meshnode.model.view import View
+    from meshnode.net.link import Link
+
+
+class Course:
+    """`next()` until it gives None; `failed` for each attempt that did not answer. `number` counts from 1."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        hops_left: int,
+        most: int,
+        router: Router,
+        view: Callable[[], View],
+        link: Callable[[NodeId], Link | None],
+    ) -> None:
+        self.number = 0
+        self._waiting = deque(plan.attempts)
+        self._hops_left = hops_left
+        self._most = most
+        self._router = router
+        self._view = view
+        self._link = link
+        self._lost: set[NodeId] = set()
+
+    def next(self) -> Attempt | None:
+        """The attempt to make now, past every relay that was lost; None when `most` were made or none is left."""
+        while self._waiting and self.number < self._most:
+            attempt = self._waiting.popleft()
+            if self._lost:
+                around = self._router.around(attempt, self._view(), self._lost, self._hops_left)
+                if around is None:
+                    continue
+                attempt = around
+            self.number += 1
+            return attempt
+        return None
+
+    def failed(self, attempt: Attempt) -> None:
+        """It did not answer. If the link to its first relay is gone, the server may be well."""
+        if len(attempt.path) < 3:
+            return
+        relay = attempt.path[1]
+        link = self._link(relay)
+        if link is None or link.reason is not None:
+            self._lost.add(relay)
+            self._waiting.append(attempt)
