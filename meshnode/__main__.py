@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 
 
@@ -12,9 +13,15 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):
             # A terminal that cannot show a character gets a question mark, not a traceback.
             stream.reconfigure(errors="replace")
-    from meshnode.cli.app import app
+    launch = os.environ.pop("MESHNODE_LAUNCH", None)
+    if launch is not None:
+        from meshnode.cli.lean import serve
 
-    app()
+        sys.exit(serve(launch))
+    from meshnode.cli import app
+
+    app.in_a_process_of_its_own = True
+    app.app()
 
 
 if __name__ == "__main__":

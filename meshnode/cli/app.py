@@ -12,6 +12,9 @@ from typing import Annotated, Any
 
 import typer
 
+from meshnode.cli import say
+from meshnode.cli.outcome import reported
+
 app = typer.Typer(
     name="meshnode",
     help="One local endpoint for language models, every machine of yours behind it.",
@@ -56,6 +59,10 @@ ApiOption = Annotated[
     str | None, typer.Option("--api", metavar="URL", help="Ask the node at this address instead of the home's.")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the node's JSON.")]
+
+
+in_a_process_of_its_own = False
+"""Whether `up` may replace this process: set by `meshnode.__main__`, which is all there is in it."""
 
 
 def _version(wanted: bool) -> None:
@@ -109,12 +116,12 @@ def up(
         "node": {"name": name},
     }
     given = {section: {k: v for k, v in table.items() if v is not None} for section, table in flags.items()}
-    from meshnode.cli import say
-
-    with say.reported(as_json):
+    with reported(as_json):
+        from meshnode.cli import lean
         from meshnode.cli.up import Launch
-        from meshnode.cli.up import up as start
+        from meshnode.cli.up import up as stay
 
+        start = lean.become if in_a_process_of_its_own else stay
         raise typer.Exit(start(Launch(home, given, as_json, log_level.value, hello)))
 
 
@@ -128,9 +135,9 @@ def run(
     api: ApiOption = None,
 ) -> None:
     """Ask a model; its answer streams to standard output. Without a prompt on a terminal: a conversation."""
-    from meshnode.cli import place, say
+    from meshnode.cli import place
 
-    with say.reported():
+    with reported():
         from meshnode.cli import chat
 
         chat.run(place.find(home, api), model, prompt)
@@ -161,9 +168,9 @@ def peers(home: HomeOption = None, api: ApiOption = None, as_json: JsonOption = 
 
 
 def _list(what: str, home: Path | None, api: str | None, as_json: bool) -> None:
-    from meshnode.cli import place, say
+    from meshnode.cli import place
 
-    with say.reported(as_json):
+    with reported(as_json):
         from meshnode.cli import lists
 
         getattr(lists, what)(place.find(home, api), as_json)
@@ -176,7 +183,7 @@ def invite(
     as_json: JsonOption = False,
 ) -> None:
     """Print one line that lets another machine join. Alone on standard output when that is no terminal."""
-    from meshnode.cli import place, say, words
+    from meshnode.cli import place, words
 
     try:
         expires_s = words.duration_s(expires)
@@ -184,7 +191,7 @@ def invite(
         raise typer.BadParameter(
             f"{expires!r} is no time span between a second and a year", param_hint="--expires"
         ) from error
-    with say.reported(as_json):
+    with reported(as_json):
         from meshnode.cli import membership
 
         membership.invite(place.find(home, None), expires_s, as_json)
@@ -197,9 +204,9 @@ def join(
     as_json: JsonOption = False,
 ) -> None:
     """Join the mesh of an invite, before the first `up` or with the node running."""
-    from meshnode.cli import place, say
+    from meshnode.cli import place
 
-    with say.reported(as_json):
+    with reported(as_json):
         from meshnode.cli import membership
 
         membership.join(place.place(home), token, as_json)
@@ -208,7 +215,6 @@ def join(
 @app.command()
 def version(as_json: JsonOption = False) -> None:
     """Print the version."""
-    from meshnode.cli import say
 
     text = version_text()
     if as_json:

@@ -11,12 +11,9 @@ import os
 import shlex
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TextIO
-
-import typer
 
 from meshnode.errors import ConfigError, MeshnodeError, RequestError
 
@@ -24,22 +21,6 @@ FAILED = 1
 """Exit code of a command that could not do what was asked; 2 is typer's for a command line that makes no sense."""
 INTERRUPTED = 130
 """128 + SIGINT, as shells have it."""
-
-
-@contextmanager
-def reported(as_json: bool = False) -> Iterator[None]:
-    """Turn this package's errors into one message on standard error and exit code 1."""
-    try:
-        yield
-    except MeshnodeError as error:
-        write_error(error, as_json)
-        raise typer.Exit(FAILED) from error
-    except KeyboardInterrupt as error:
-        raise typer.Exit(INTERRUPTED) from error
-    except BrokenPipeError as error:
-        # Whoever read us has enough: `meshnode peers | head -1` is no failure worth a traceback.
-        discard(sys.stdout)
-        raise typer.Exit(FAILED) from error
 
 
 def write_error(error: MeshnodeError, as_json: bool) -> None:

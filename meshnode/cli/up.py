@@ -7,6 +7,7 @@ for building the node (node.py) nor for the words that are said (voice.py).
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import signal
 import sys
@@ -76,6 +77,10 @@ async def _serve(node: Node, voice: Voice, launch: Launch, grace_s: float) -> in
         await nursery.start(_signals, stop, nursery.cancel_scope)
         try:
             async with node:
+                # What start-up built stays: collecting it again and again would cost every request.
+                gc.collect()
+                gc.freeze()
+                gc.set_threshold(10_000, 20, 50)
                 await _live(node, voice, launch, stop)
                 voice.stopping(grace_s)
             code = 0

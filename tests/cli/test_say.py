@@ -6,19 +6,19 @@ from pathlib import Path
 import pytest
 import typer
 
-from meshnode.cli import say
+from meshnode.cli import outcome, say
 from meshnode.errors import ConfigError, Overloaded
 
 
 def test_every_fault_of_a_configuration_has_its_line(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(typer.Exit) as ended, say.reported():
+    with pytest.raises(typer.Exit) as ended, outcome.reported():
         raise ConfigError(["first", "second"])
     assert ended.value.exit_code == say.FAILED
     assert capsys.readouterr().err == "meshnode: the configuration cannot be used:\n  first\n  second\n"
 
 
 def test_an_error_in_json_has_its_code(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(typer.Exit), say.reported(as_json=True):
+    with pytest.raises(typer.Exit), outcome.reported(as_json=True):
         raise Overloaded("all slots are full")
     assert capsys.readouterr().err == (
         '{"error": {"message": "all slots are full", "type": "Overloaded", "code": "overloaded"}}\n'
@@ -26,7 +26,7 @@ def test_an_error_in_json_has_its_code(capsys: pytest.CaptureFixture[str]) -> No
 
 
 def test_an_interrupt_ends_with_the_shells_code() -> None:
-    with pytest.raises(typer.Exit) as ended, say.reported():
+    with pytest.raises(typer.Exit) as ended, outcome.reported():
         raise KeyboardInterrupt
     assert ended.value.exit_code == 130
 

@@ -9,14 +9,13 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -32,7 +31,7 @@ MESHNODE = [sys.executable, "-m", "meshnode"]
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("MESHNODE_")}
 
 PATIENCE_S = 60.0
-"""How long anything may take before a test gives up: only what hangs takes that long, even where two cores are shared."""
+"""How long anything may take before a test gives up: only what hangs takes that long, even on two busy cores."""
 
 LOOK_S = 0.02
 """Between two looks at a status."""
@@ -104,7 +103,11 @@ class NodeProcess:
         ]
         for reader in self._readers:
             reader.start()
-        self.mesh = self.ready["mesh"] or self.mesh
+        try:
+            self.mesh = self.ready["mesh"] or self.mesh
+        except AssertionError:
+            self.kill()
+            raise
         return self
 
     def event(self, name: str) -> dict[str, Any]:
@@ -162,9 +165,13 @@ class NodeProcess:
 
     def openai(self, **settings: Any) -> openai.OpenAI:
         """A client of this node that never tries again by itself; close it."""
-        return openai.OpenAI(
-            base_url=f"{self.ready['api']}/v1", api_key="none", **{"max_retries": 0, "timeout": PATIENCE_S} | settings
-        )
+        usual: dict[str, Any] = {
+            "base_url": f"{self.ready['api']}/v1",
+            "api_key": "none",
+            "max_retries": 0,
+            "timeout": PATIENCE_S,
+        }
+        return openai.OpenAI(**(usual | settings))
 
     def __enter__(self) -> Self:
         return self if self.runs else self.start()
@@ -207,7 +214,7 @@ class Nodes:
         config: str = "",
         before: Callable[[Path], None] | None = None,
     ) -> NodeProcess:
-        """Start a node, joined before its first start. `config` is its config.toml; `before` may put more in its home."""
+        """Start a node that has joined. `config` is its config.toml; `before` may put more in its home."""
         home = self.folder / name
         home.mkdir(mode=0o700)
         (home / "config.toml").write_text(config)
@@ -237,8 +244,8 @@ def see_each_other(nodes: Sequence[NodeProcess], models: set[str]) -> None:
     """Wait until each of `nodes` reaches all the others and lists `models`."""
     for node in nodes:
         others = {other.name for other in nodes if other is not node}
-        until(lambda node=node, others=others: reached(node) >= others, f"{node.name} reaches {others}")  # type: ignore[misc]
-        until(lambda node=node: node.models() == models, f"{node.name} lists {models}")  # type: ignore[misc]
+        until(lambda node=node, others=others: reached(node) >= others, f"{node.name} reaches {others}")
+        until(lambda node=node: node.models() == models, f"{node.name} lists {models}")
 
 
 def reached(node: NodeProcess) -> set[str]:
@@ -352,14 +359,3 @@ def exists(pid: int) -> bool:
 def say(*facts: object) -> None:
     """Tell a measurement: shown with `pytest -s`."""
     print("\n  measured:", *facts)
-
-
-@contextlib.contextmanager
-def ended_on_leaving(pids: Sequence[int]) -> Iterator[None]:
-    """Whatever the test found, none of these processes outlives it."""
-    try:
-        yield
-    finally:
-        for pid in pids:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)

@@ -26,7 +26,7 @@ HELLO: list[Any] = [{"role": "user", "content": "hello"}]
 CHAT = "/v1/chat/completions"
 EVERYTHING = {"shared", "alpha's", "delta's"}
 SMALL_BODY_BYTES = 100_000
-PACED = {"tokens": 40, "token_s": 0.05}
+PACED: dict[str, Any] = {"tokens": 40, "token_s": 0.05}
 
 
 @dataclass
@@ -406,7 +406,7 @@ def test_what_makes_no_sense(client: openai.OpenAI) -> None:
     with pytest.raises(openai.APIStatusError) as large:
         client.chat.completions.create(model="shared", messages=[{"role": "user", "content": "x" * SMALL_BODY_BYTES}])
     assert large.value.status_code == 413
-    assert large.value.body["code"] == "request_too_large"  # type: ignore[index]
+    assert large.value.body["code"] == "request_too_large"
 
 
 def test_full_is_429_with_when_to_come_back(mesh: Mesh, client: openai.OpenAI) -> None:
@@ -438,7 +438,7 @@ def test_after_a_signal_an_answer_for_a_peer_is_finished(mesh: Mesh, client: ope
         mesh.alpha.get("/readyz")
     asking.ended()
     assert asking.error is None
-    assert asking.text == words(PACED["tokens"])  # type: ignore[arg-type]
+    assert asking.text == words(PACED["tokens"])
     began = time.perf_counter()
     assert mesh.alpha.ended() == 0
     say(f"ended {time.perf_counter() - began:.3f} s after its last answer")
@@ -450,7 +450,7 @@ def test_after_a_signal_a_relay_finishes_what_passes_through(mesh: Mesh, client:
     mesh.bravo.terminate()
     asking.ended()
     assert asking.error is None
-    assert asking.text == words(PACED["tokens"])  # type: ignore[arg-type]
+    assert asking.text == words(PACED["tokens"])
     assert mesh.bravo.ended() == 0
 
 

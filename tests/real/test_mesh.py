@@ -1,4 +1,4 @@
-"""Three nodes, one with the real embedded engine, and the OpenAI client at each: charlie reaches alpha only by bravo."""
+"""Three nodes, one with the embedded engine, and the OpenAI client at each: charlie reaches alpha only by bravo."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import openai
 import psutil
@@ -18,7 +19,7 @@ from tests.real.kit import NodeProcess, Nodes, command, exists, say, see_each_ot
 pytestmark = pytest.mark.real
 
 MODEL = "smollm2:135m"
-QUESTION = [{"role": "user", "content": "What is the capital of France?"}]
+QUESTION: list[Any] = [{"role": "user", "content": "What is the capital of France?"}]
 
 
 ONE_THREAD = "[engine]\nembedded_threads = 1\n"
