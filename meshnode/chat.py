@@ -15,8 +15,8 @@ from typing import Any
 import msgspec
 import trio
 
-from meshnode.dialects import CHAT, from_wire, read_facts
-from meshnode.errors import EngineFailed
+from meshnode.dialects import CHAT, from_event, from_wire, read_facts
+from meshnode.errors import EngineFailed, RequestError
 from meshnode.model.answer import Answer
 from meshnode.model.ids import NodeId
 from meshnode.model.job import Job
@@ -101,6 +101,7 @@ class ChatStream(AbstractAsyncContextManager["ChatStream"]):
         self._answer: Answer | None = None
         self._buffer = bytearray()
         self._ready: list[str] = []
+        self._error: RequestError | None = None
         self.usage: Mapping[str, int] = {}
         self.route: Mapping[str, str] = {}
         self.finish_reason = ""
@@ -126,6 +127,8 @@ class ChatStream(AbstractAsyncContextManager["ChatStream"]):
         if self._answer is None:
             raise RuntimeError("a stream is read inside `async with`")
         while not self._ready:
+            if self._error is not None:
+                raise self._error
             self._take(await self._answer.__anext__())
         return self._ready.pop(0)
 
@@ -135,12 +138,19 @@ class ChatStream(AbstractAsyncContextManager["ChatStream"]):
         self._buffer = bytearray(rest)
         for event in events:
             payload = event.partition(b"data:")[2].strip()
-            if payload and payload != b"[DONE]":
-                self._read(_decode(payload))
+            if payload and payload != b"[DONE]" and self._error is None:
+                self._read(payload)
 
-    def _read(self, completion: _Completion) -> None:
+    def _read(self, payload: bytes) -> None:
+        try:
+            completion = _decode(payload)
+        except EngineFailed as error:
+            # Kept until the texts that came before it have been read.
+            self._error = error
+            return
         if completion.error is not None:
-            raise EngineFailed(str(completion.error.get("message", "the engine failed")))
+            self._error = from_event(b"data: " + payload)
+            return
         self.usage = _counts(completion) or self.usage
         for choice in completion.choices:
             self.finish_reason = choice.finish_reason or self.finish_reason

@@ -7,7 +7,6 @@ Counterpart: cli.up, which runs one for a terminal.
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
@@ -29,7 +28,7 @@ from meshnode.dispatch.watch import Watch
 from meshnode.engine import Engines, memory
 from meshnode.errors import EngineUnavailable
 from meshnode.keep.home import Home, default_home
-from meshnode.mesh.addresses import join, reachable
+from meshnode.mesh.addresses import join, own_name, reachable
 from meshnode.mesh.member import Member, Pipes
 from meshnode.model.advert import Advert
 from meshnode.model.ids import NodeId
@@ -55,7 +54,7 @@ class Node(AbstractAsyncContextManager["Node"]):
     def __init__(self, config: Config | None = None, *, home: Path | None = None, pipes: Pipes | None = None) -> None:
         self.home = Home(home if home is not None else default_home(os.environ))
         self.config = config if config is not None else load(self.home.config, os.environ)
-        self.name = self.config.node.name or socket.gethostname()
+        self.name = own_name(self.config.node.name)
         self.api = ""
         self.mesh_address: str | None = None
         self.asgi: Any = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 
 import msgspec
 import pytest
@@ -135,7 +136,7 @@ class TestStream:
     async def test_texts_come_whole_however_the_bytes_are_cut(self, cuts: list[int], crlf: bool) -> None:
         data = self.WHOLE.replace(b"\n", b"\r\n") if crlf else self.WHOLE
         edges = [0, *sorted(cuts), len(data)]
-        pieces = [data[begin:end] for begin, end in zip(edges, edges[1:], strict=False) if begin < end]
+        pieces = [data[begin:end] for begin, end in pairwise(edges) if begin < end]
         answer = Given(*pieces)
         async with stream_of(answer) as chunks:
             assert [text async for text in chunks] == ["a", "Zürich ", "😀"]
@@ -176,6 +177,12 @@ class TestStream:
         with pytest.raises(BadRequest):
             await stream_of(answer).__aenter__()
         assert answer.closed == 1
+
+    async def test_an_error_keeps_its_kind(self) -> None:
+        answer = Given(delta("a"), event(error={"message": "too long", "code": "context_length_exceeded"}))
+        with pytest.raises(ContextExceeded):
+            async with stream_of(answer) as chunks:
+                assert [text async for text in chunks] == []
 
     async def test_garbage_is_the_engines_failure(self) -> None:
         with pytest.raises(EngineFailed):

@@ -49,8 +49,10 @@ class Text:
         self._home = home
         self._drawn = 0
         self._last = ""
+        self._serves = True
 
     def already(self, report: Report) -> None:
+        self._serves = False
         self._line(words.headline(report))
         self._line(words.line("api", f"{report.api}/v1   this home's node runs already; nothing was started"))
 
@@ -89,7 +91,8 @@ class Text:
     def answered(self, text: str) -> None:
         if text:
             self._line(text)
-        self._line("\n" + words.line("serving", "until Ctrl-C; another terminal can use the line after `try`"))
+        if self._serves:
+            self._line("\n" + words.line("serving", "until Ctrl-C; another terminal can use the line after `try`"))
 
     def stopping(self, grace_s: float) -> None:
         self._line(f" stopping: answers in flight have {grace_s:.0f} s; a second Ctrl-C ends them")

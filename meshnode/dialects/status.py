@@ -89,7 +89,8 @@ def http_problem(status: int, message: str) -> tuple[int, dict[str, str], bytes]
     headers = {"content-type": "application/json"}
     if status < 500 and status != 408:
         headers["x-should-retry"] = "false"
-    return status, headers, error_body(message, kind, None, _HTTP_CODES.get(status, "invalid_request"))
+    code = _HTTP_CODES.get(status, "invalid_request" if status < 500 else RequestError.code)
+    return status, headers, error_body(message, kind, None, code)
 
 
 def event_error(error: RequestError) -> bytes:

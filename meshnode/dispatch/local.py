@@ -80,13 +80,14 @@ class LocalAnswer:
 class Local:
     """This node's engines, each behind its gate.
 
-    `find` gives the engine for a model and needs, None when there is none; `engines` all that are known.
+    `find` gives the engine for a model, needs and a prompt's tokens, None when there is none; `engines` all that are
+    known.
     """
 
     def __init__(
         self,
         section: EngineSection,
-        find: Callable[[str, frozenset[str]], ServingEngine | None],
+        find: Callable[[str, frozenset[str], int], ServingEngine | None],
         engines: Callable[[], Sequence[ServingEngine]],
     ) -> None:
         self._section = section
@@ -102,7 +103,7 @@ class Local:
         """
         if self.draining:
             raise Draining("this node is shutting down")
-        engine = self._find(job.facts.model, job.facts.needs)
+        engine = self._find(job.facts.model, job.facts.needs, job.facts.prompt_tokens)
         if engine is None:
             raise EngineFailed(f"no engine here serves {job.facts.model!r} now")
         asked_at = trio.current_time()

@@ -145,7 +145,8 @@ class PlainProtocol(H11Protocol):
         if event.method == b"CONNECT" or not event.target.startswith(b"/"):
             raise _Refused(501)
         for name, value in event.headers:
-            if name == b"upgrade":
+            # An offer of HTTP/2 is ignored, as RFC 9110 §7.8 allows: Java's client makes it with each request.
+            if name == b"upgrade" and value.strip().lower() != b"h2c":
                 raise _Refused(501)
             if name == b"content-length" and int(value) > self.body_limit_bytes:
                 raise _Refused(413)

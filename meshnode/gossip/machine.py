@@ -47,6 +47,10 @@ from meshnode.gossip.table import Entry, State, Table
 from meshnode.model.advert import Advert, SignedAdvert
 from meshnode.model.ids import NodeId
 
+_RECENT = 128
+_RECENT_BYTES = 2048
+"""News comes from every neighbour within moments, in the same bytes: those frames are not read twice."""
+
 
 @dataclass(slots=True)
 class _Turn:
@@ -82,6 +86,7 @@ class Gossip:
         self._intake = Intake(verify, self._own, self._table)
         self._links: dict[NodeId, Neighbour] = {}
         self._compare_at: float | None = None
+        self._recent: dict[bytes, None] = {}
 
     @property
     def incarnation(self) -> int:
@@ -182,7 +187,7 @@ class Gossip:
 
     def _received(self, frm: NodeId, data: bytes, turn: _Turn) -> None:
         link = self._links.get(frm)
-        if link is None or self._silent():
+        if link is None or self._silent() or data in self._recent:
             return
         try:
             message = decode_message(data)
@@ -192,6 +197,8 @@ class Gossip:
         match message:
             case Adverts(items):
                 self._adverts(frm, link, items, turn)
+                if len(data) <= _RECENT_BYTES:
+                    self._remember(data, items)
             case Digest(sums):
                 if link.digests.take(turn.now):
                     lists = listing(self._table, self._table.digests.differing(sums))
@@ -227,3 +234,11 @@ class Gossip:
             if taken.proof is not None:
                 turn.commands.append(taken.proof)
         self._flood(news, frm, turn)
+
+    def _remember(self, data: bytes, items: tuple[Carried, ...]) -> None:
+        """Remember a frame all of which was taken in: the same again would bring nothing."""
+        held = (self._table.holder(item.signed.body) for item in items)
+        if all(entry is not None and entry.state is not State.OVER for entry in held):
+            self._recent[data] = None
+            if len(self._recent) > _RECENT:
+                del self._recent[next(iter(self._recent))]

@@ -80,10 +80,7 @@ class Table:
         return self._by_body.get(body)
 
     def living(self, now: float) -> Mapping[NodeId, Advert]:
-        """A snapshot of every living node's advert. O(nodes)."""
-        due = self._wheel.next()
-        if due is None or due > now:
-            return self._living.copy()
+        """A snapshot of every living node's advert, exact where `expire` is up to a second late. O(nodes)."""
         return {node: advert for node, advert in self._living.items() if self._entries[node].until > now}
 
     def spread(self) -> list[Entry]:
@@ -97,17 +94,15 @@ class Table:
     def standing(self, advert: Advert, body: bytes, left_s: float, now: float) -> Standing:
         """What `merge` would find; changes nothing."""
         entry = self._entries.get(advert.node)
-        if entry is None:
-            full = not advert.gone and len(self._living) >= self.section.nodes
-            return Standing.FULL if full else Standing.NEWER
-        if advert.order != entry.order:
+        if entry is not None:
             if advert.order < entry.order:
                 return Standing.OLDER
-            full = not advert.gone and entry.state is not State.LIVING and len(self._living) >= self.section.nodes
-            return Standing.FULL if full else Standing.NEWER
-        if body != entry.signed.body:
-            return Standing.CONFLICT
-        return Standing.NEWER if self.unlived(entry, left_s, now) else Standing.SAME
+            if advert.order == entry.order and body != entry.signed.body:
+                return Standing.CONFLICT
+            if advert.order == entry.order and not self.unlived(entry, left_s, now):
+                return Standing.SAME
+        takes_room = not advert.gone and advert.node not in self._living
+        return Standing.FULL if takes_room and len(self._living) >= self.section.nodes else Standing.NEWER
 
     def unlived(self, entry: Entry, left_s: float, now: float) -> bool:
         """Whether `entry` was already over when it came, and this copy is not: who tells first that an advert is over

@@ -28,7 +28,7 @@ class HomeLock:
             holder = os.pread(self._descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
             self.release()
             raise StartError(
-                f"{path.parent} is in use by the node of process {holder}: stop it (meshnode down), "
+                f"{path.parent} is in use by the node of process {holder}: stop that process, "
                 "or give this one another home with MESHNODE_HOME"
             ) from error
         except OSError as error:

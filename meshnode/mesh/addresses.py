@@ -64,6 +64,11 @@ def _interface_hosts(with_v6: bool) -> list[str]:
     return hosts
 
 
+def own_name(configured: str) -> str:
+    """What people read for this machine: what was configured, else the host's name."""
+    return configured or socket.gethostname()
+
+
 def host_tag(mesh_id: bytes) -> bytes:
     """Eight bytes equal for all nodes of one mesh on one machine and meaningless elsewhere.
 

@@ -19,6 +19,7 @@ from meshnode.errors import CertificateRefused, DecodeError, HandshakeFailed, In
 from meshnode.identity import Invite, InviteBook, JoinGrant, JoinRequest, NodeKey, accept_grant, make_grant
 from meshnode.keep.addresses import save_addresses
 from meshnode.keep.home import Home, Membership
+from meshnode.mesh.addresses import own_name
 from meshnode.mesh.doorway import Knock
 from meshnode.model.ids import NodeId
 from meshnode.net import Link, LinkStream, dial
@@ -119,7 +120,8 @@ async def join_mesh(home: Home, token: str, config: Config) -> Joined:
     Raises StartError when the home is in use, and what `join_with` raises.
     """
     with home:
-        joined = await join_with(home, token, config.mesh, name=config.node.name, owner=config.node.owner)
+        name = own_name(config.node.name)
+        joined = await join_with(home, token, config.mesh, name=name, owner=config.node.owner)
         save_addresses(home.addresses, joined.membership.mesh.id, joined.addresses)
     return joined
 

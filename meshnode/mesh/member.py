@@ -23,6 +23,7 @@ from meshnode.identity import MEMBERSHIP_LIFETIME_S, NodeKey
 from meshnode.identity.certificates import read_membership
 from meshnode.keep.addresses import load_addresses, save_addresses
 from meshnode.keep.home import Home, Membership
+from meshnode.mesh.addresses import own_name
 from meshnode.mesh.doorway import Doorway
 from meshnode.mesh.join import PATH as JOIN_PATH
 from meshnode.mesh.join import Inviter, join_with
@@ -121,7 +122,7 @@ class Member:
                 "a node is in one mesh at a time, so use the invite with another home (--home)"
             )
         node = self._config.node
-        joined = await join_with(self._home, token, self._config.mesh, name=node.name, owner=node.owner)
+        joined = await join_with(self._home, token, self._config.mesh, name=own_name(node.name), owner=node.owner)
         save_addresses(self._home.addresses, joined.membership.mesh.id, joined.addresses)
         self.membership = joined.membership
         self._settle()

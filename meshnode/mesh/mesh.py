@@ -33,6 +33,9 @@ logger = log.get("mesh")
 RTT_CLASSES_MS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
 """Advertised round trips are rounded up to one of these, so that jitter is not news."""
 
+UNMEASURED_S = 0.1
+"""Round trip of a link whose first ping is under way: not the best until it is known."""
+
 
 @dataclass(frozen=True, slots=True)
 class Standing:
@@ -83,7 +86,7 @@ class Mesh:
     def view(self) -> View:
         """What is known now; the same object until something changes."""
         if self._view is None:
-            links = {peer: link.rtt_s or 0.0 for peer, link in self.peers.links.items()}
+            links = {peer: _round_trip(link) for peer, link in self.peers.links.items()}
             adverts = dict(self._gossiper.adverts())
             if self._told is not None:
                 # What is true here is true at once, though others hear of it a settling time later.
@@ -131,7 +134,7 @@ class Mesh:
         told: dict[NodeId, int] = {}
         while True:
             await trio.sleep(1.0)
-            classes = {peer: rtt_class(link.rtt_s or 0.0) for peer, link in self.peers.links.items()}
+            classes = {peer: rtt_class(_round_trip(link)) for peer, link in self.peers.links.items()}
             if classes != told:
                 told = classes
                 self._links_changed()
@@ -146,7 +149,7 @@ class Mesh:
         if self._described is None:
             return
         neighbours = tuple(
-            Neighbour(bytes(peer), rtt_class(link.rtt_s or 0.0)) for peer, link in sorted(self.peers.links.items())
+            Neighbour(bytes(peer), rtt_class(_round_trip(link))) for peer, link in sorted(self.peers.links.items())
         )
         advert = msgspec.structs.replace(
             self._described,
@@ -161,6 +164,10 @@ class Mesh:
 
     def _sign(self, body: bytes) -> bytes:
         return self._standing.key.sign(ADVERT_CONTEXT, body)
+
+
+def _round_trip(link: Link) -> float:
+    return link.rtt_s if link.rtt_s is not None else UNMEASURED_S
 
 
 def rtt_class(rtt_s: float) -> int:

@@ -3,7 +3,6 @@
 Drives noise and mux. Not for which peers to link with (mesh) nor for what requests mean (dispatch).
 """
 
-from meshnode.net.backoff import Backoff
 from meshnode.net.dial import dial
 from meshnode.net.handshake import Authenticated, Check, initiate, respond
 from meshnode.net.link import Link
@@ -12,7 +11,6 @@ from meshnode.net.stream import LinkStream
 
 __all__ = [
     "Authenticated",
-    "Backoff",
     "Check",
     "Link",
     "LinkStream",

@@ -1,6 +1,6 @@
 """Reach a peer: all its addresses raced, the first that authenticates wins.
 
-Not for when to dial again (backoff.py) nor whom (mesh). Counterpart: listen.py.
+Not for when to dial again nor whom (gossip.overlay). Counterpart: listen.py.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from typing import Any
 import trio
 
 from meshnode.config.mesh import MeshSection
-from meshnode.errors import ConfigError, HandshakeFailed
+from meshnode.errors import ConfigError, HandshakeFailed, StartError
 from meshnode.net.dial import split_address
 from meshnode.net.handshake import Authenticated, Check, respond
 from meshnode.net.turnstile import Turnstile
@@ -44,12 +44,15 @@ class Welcome:
 
 
 async def open_listeners(listen: str) -> list[trio.SocketListener]:
-    """Listen on `host:port`; an empty host is every interface. Raises ConfigError."""
+    """Listen on `host:port`; an empty host is every interface. Raises ConfigError, StartError with the address."""
     try:
         host, port = split_address(listen)
+    except HandshakeFailed as error:
+        raise ConfigError([f"mesh.listen: {error}"]) from error
+    try:
         return await trio.open_tcp_listeners(port, host=host or None, backlog=BACKLOG)
-    except (OSError, HandshakeFailed) as error:
-        raise ConfigError([f"mesh.listen: cannot listen on {listen}: {error}"]) from error
+    except OSError as error:
+        raise StartError(f"mesh.listen: cannot listen on {listen}: {error}", address=listen) from error
 
 
 async def serve(

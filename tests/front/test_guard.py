@@ -66,7 +66,6 @@ class TestWhatIsRefused:
     @pytest.mark.parametrize(
         ("request_bytes", "status"),
         [
-            (b"GET / HTTP/1.1\r\nhost: localhost\r\nconnection: upgrade, http2-settings\r\nupgrade: h2c\r\n\r\n", 501),
             (HEAD + b"upgrade: websocket\r\ncontent-length: 0\r\n\r\n", 501),
             (b"CONNECT example.org:443 HTTP/1.1\r\nhost: example.org\r\n\r\n", 501),
             (b"GET http://example.org/ HTTP/1.1\r\nhost: example.org\r\n\r\n", 501),
@@ -91,6 +90,12 @@ class TestWhatIsRefused:
             assert response.error["message"]
             await client.stream.send_eof()
             assert await client.is_closed()
+
+    async def test_but_an_offer_of_http2_is_answered_in_http1(self, autojump_clock: MockClock) -> None:
+        async with served(Mesh().app()) as door:
+            offer = b"connection: upgrade, http2-settings\r\nupgrade: h2c\r\n\r\n"
+            client = await door.raw(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n" + offer)
+            assert (await client.read()).status == 200
 
     async def test_a_body_in_pieces_that_grows_too_large(self, autojump_clock: MockClock) -> None:
         limits = section(body_limit_bytes=100_000)

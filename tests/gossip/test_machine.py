@@ -268,6 +268,22 @@ def test_proof_of_how_far_a_node_had_counted_ends_older_adverts_and_is_not_flood
     assert changed(made.handle(Received(A, carrying(advert(sequence=50), left_s=100)), 3.0)) == {STRANGER}
 
 
+def test_a_frame_is_remembered_only_when_the_same_again_would_bring_nothing() -> None:
+    made = started(GossipSection(verifications_per_s=1, anti_entropy_s=1.0, advert_burst=1, advert_refill_s=10.0))
+    pair = carrying(advert(node_id(100)), advert(node_id(101)))
+    assert len(changed(made.handle(Received(A, pair), 0.1))) == 1
+    assert changed(made.handle(Received(A, pair), 0.2)) == set(), "A's budget is used up"
+    assert changed(made.handle(Received(B, pair), 0.3)) == {node_id(101)}
+    soon = carrying(advert(node_id(100), 2, name="x"))
+    assert changed(made.handle(Received(C, soon), 5.0)) == set(), "so is that of the node"
+    assert changed(made.handle(Received(C, soon), 11.0)) == {node_id(100)}
+    over = carrying(advert(node_id(102)), left_s=0)
+    assert [news(made.handle(Received(A, over), 20.0)) for _ in range(2)] == [[], []]
+    for n in range(300):
+        made.handle(Received(A, carrying(advert(node_id(103), n + 1))), 30.0 + 11.0 * n)
+    assert len(made._recent) <= 128
+
+
 def test_known_adverts_cost_no_check() -> None:
     made = started()
     made.handle(Received(A, carrying(advert(sequence=9))), 1.0)

@@ -191,7 +191,7 @@ class World:
         router = Router(config.dispatch, config.routing)
         local = Local(
             config.engine,
-            lambda model, needs: next((e for e in engines if same_model(model, e.model)), None),
+            lambda model, needs, _: next((e for e in engines if same_model(model, e.model)), None),
             lambda: engines,
         )
         serving: list[Inbound] = []

@@ -11,7 +11,7 @@ import pytest
 import trio
 
 from meshnode.config.mesh import MeshSection
-from meshnode.errors import ConfigError, HandshakeFailed
+from meshnode.errors import ConfigError, HandshakeFailed, StartError
 from meshnode.net import Authenticated, Link, Welcome, dial, open_listeners, serve
 from meshnode.noise import Secrets
 from tests.net.kit import (
@@ -156,11 +156,12 @@ async def test_accepting_may_end_before_the_links_do() -> None:
         outer.cancel_scope.cancel()
 
 
-async def test_a_port_in_use_is_a_fault_of_the_configuration() -> None:
+async def test_a_port_in_use_is_said_with_its_address_and_a_word_that_is_none_is_refused() -> None:
     listeners = await open_listeners("127.0.0.1:0")
     port = listeners[0].socket.getsockname()[1]
-    with pytest.raises(ConfigError, match="cannot listen"):
+    with pytest.raises(StartError, match="cannot listen") as caught:
         await open_listeners(f"127.0.0.1:{port}")
+    assert caught.value.address == f"127.0.0.1:{port}"
     with pytest.raises(ConfigError, match="not an address"):
         await open_listeners("nowhere")
     await listeners[0].aclose()

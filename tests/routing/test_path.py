@@ -130,6 +130,14 @@ def test_a_relay_must_save_more_than_it_costs() -> None:
     assert (near.hops, far.hops) == (1, 2)
 
 
+def test_a_shorter_way_found_after_a_cheaper_one_is_kept() -> None:
+    tree = Tree(mesh([(0, 1, 1), (1, 2, 1), (2, 4, 1), (0, 3, 100), (3, 4, 1)]), PENALTY_S)
+    cheap, short = tree.reach(node(4), 3), tree.reach(node(4), 2)
+    assert cheap is not None
+    assert short is not None
+    assert (cheap.path[1], short.path[1]) == (node(1), node(3))
+
+
 def test_a_longer_chain_than_any_node_forwards_is_out_of_reach() -> None:
     tree = Tree(mesh([(n, n + 1, 1) for n in range(10)]), PENALTY_S)
     assert tree.reach(node(8)) is not None

@@ -110,7 +110,7 @@ def test_quick_servers_are_drawn_more_often_but_not_always() -> None:
         answer(made, number, 10.0, token_s=0.01 * number)
     firsts = Counter(first(made, star(8), now=10.0) for _ in range(2000))
     assert firsts[1] > firsts[2] > firsts[4] > firsts[7]
-    assert firsts[1] < 1400
+    assert 900 < firsts[1] < 1400, "two drawn alike would give 500 of 2000, the best of all 2000"
     assert firsts[8] == 0, "the slowest never wins against another"
 
 
