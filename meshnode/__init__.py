@@ -12,12 +12,18 @@ from meshnode.version import __version__
 
 if TYPE_CHECKING:
     from meshnode.chat import ChatStream, Reply
-    from meshnode.config import Config
+    from meshnode.config import Config, load
     from meshnode.node import Node
 
-__all__ = ["ChatStream", "Config", "Node", "Reply", "__version__", "errors"]
+__all__ = ["ChatStream", "Config", "Node", "Reply", "__version__", "errors", "load"]
 
-_HOMES = {"Node": "meshnode.node", "Config": "meshnode.config", "Reply": "meshnode.chat", "ChatStream": "meshnode.chat"}
+_HOMES = {
+    "Node": "meshnode.node",
+    "Config": "meshnode.config",
+    "load": "meshnode.config",
+    "Reply": "meshnode.chat",
+    "ChatStream": "meshnode.chat",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -22,17 +22,6 @@ SKIPPED_INTERFACES = ("docker", "veth", "br-", "virbr", "lxc", "lxd", "cni", "fl
 _ANY = {"0.0.0.0", "::", ""}  # noqa: S104 - compared with, never bound
 
 
-def split(address: str, default_port: int = 6375) -> tuple[str, int]:
-    """`host:port`, `host`, `[v6]:port` to host and port. Raises ValueError."""
-    if address.startswith("["):
-        host, _, rest = address[1:].partition("]")
-        return host, int(rest[1:]) if rest.startswith(":") else default_port
-    host, colon, port = address.rpartition(":")
-    if not colon or ":" in host:
-        return address, default_port
-    return host, int(port)
-
-
 def join(host: str, port: int) -> str:
     """The one spelling of an address: brackets around IPv6."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

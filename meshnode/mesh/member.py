@@ -118,7 +118,8 @@ class Member:
         others = len(self.view().adverts) - 1
         if others > 0:
             raise InviteRefused(
-                f"this node is in the mesh {self.membership.mesh.name!r} with {others} other nodes: "
+                f"this node is in the mesh {self.membership.mesh.name!r} with {others} other "
+                f"{'node' if others == 1 else 'nodes'}: "
                 "a node is in one mesh at a time, so use the invite with another home (--home)"
             )
         node = self._config.node

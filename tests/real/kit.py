@@ -18,7 +18,7 @@ import urllib.request
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
 import openai
 import trio
@@ -57,8 +57,10 @@ class NodeProcess:
     """`meshnode up` in a home of its own: started, asked, ended and started again.
 
     `lines` are the JSON objects it has printed since the last start, `output` all its bytes on both streams since the
-    first. Leaving the block kills it if it still runs.
+    first. Leaving the block kills it if it still runs. `started` are those whose block has not been left.
     """
+
+    started: ClassVar[list[NodeProcess]] = []
 
     def __init__(self, home: Path, *arguments: str, mesh: str = "none", level: str = "info") -> None:
         self.home = home
@@ -89,6 +91,8 @@ class NodeProcess:
     def start(self) -> Self:
         """Start it and wait until it says that it is ready. A mesh port found free at the first start is kept."""
         assert not self.runs
+        if self not in self.started:
+            self.started.append(self)
         line = [*MESHNODE, "up", "--home", str(self.home), "--api", "127.0.0.1:0", "--mesh", self.mesh]
         self.lines = []
         process = self._process = subprocess.Popen(
@@ -181,6 +185,8 @@ class NodeProcess:
     ) -> None:
         if self.runs:
             self.kill()
+        if self in self.started:
+            self.started.remove(self)
 
     def __str__(self) -> str:
         return bytes(self.output[-2000:]).decode("utf-8", "replace")

@@ -1,0 +1,69 @@
+"""Where settings come from, which wins, and that every fault is told at once."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+
+from meshnode.config import Config, load
+from meshnode.config.load import SECTIONS
+from meshnode.errors import ConfigError
+
+
+def test_nothing_given_is_the_defaults() -> None:
+    assert load() == Config()
+    assert load(Path("/nowhere/config.toml")) == Config()
+
+
+def test_flags_win_over_the_environment_and_that_over_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text('[mesh]\nlisten = "a:1"\npeers = ["x:1"]\n[front]\nkeepalive_s = 5\n')
+    environment = {"MESHNODE_MESH__LISTEN": "b:2", "MESHNODE_NODE__NAME": "bee", "HOME": "/", "MESHNODE_HOME": "/x"}
+    config = load(file, environment, {"mesh": {"listen": "c:3"}})
+    assert (config.mesh.listen, config.mesh.peers, config.node.name) == ("c:3", ("x:1",), "bee")
+    assert config.front.keepalive_s == 5.0
+    assert config.origins == {
+        "mesh.listen": "command line", "mesh.peers": str(file), "front.keepalive_s": str(file),
+        "node.name": "MESHNODE_NODE__NAME",
+    }  # fmt: skip
+
+
+def test_the_environment_speaks_in_text_of_numbers_lists_and_switches() -> None:
+    environment = {"MESHNODE_ENGINE__PROBE_S": "2.5", "MESHNODE_ENGINE__URLS": "http://a, http://b"}
+    config = load(environment={**environment, "MESHNODE_MESH__RELAY": "false"})
+    assert (config.engine.probe_s, config.engine.urls, config.mesh.relay) == (2.5, ("http://a", "http://b"), False)
+
+
+def test_every_fault_is_told_with_its_origin(tmp_path: Path) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text("loose = 1\n[mesh]\nlisten = 5\nports = 1\n[engine]\nprobe_s = -1\n")
+    with pytest.raises(ConfigError) as caught:
+        load(file, {"MESHNODE_DISPATCH__RETRIES": "many"}, {"kitchen": {"sink": 1}})
+    faults = "\n".join(caught.value.faults)
+    for part in ("loose is not a section", "mesh.listen", "mesh.ports", "engine.probe_s", "dispatch.retries",
+                 "kitchen.sink", "MESHNODE_DISPATCH__RETRIES", "command line"):  # fmt: skip
+        assert part in faults
+    assert len(caught.value.faults) == 6
+
+
+def test_a_file_that_is_no_toml_is_one_fault(tmp_path: Path) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text("= nonsense")
+    with pytest.raises(ConfigError, match=r"config\.toml"):
+        load(file)
+
+
+@pytest.mark.parametrize("name", SECTIONS)
+def test_every_default_has_its_reason(name: str) -> None:
+    """The line above a field, or above the run of fields it belongs to, is a comment."""
+    lines = inspect.getsource(SECTIONS[name]).splitlines()
+    fields = [number for number, line in enumerate(lines) if re.match(r"    \w+: .+ = ", line)]
+    assert fields
+    for number in fields:
+        above = number - 1
+        while above in fields:
+            above -= 1
+        assert lines[above].strip().startswith("#"), lines[number]

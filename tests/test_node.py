@@ -1,0 +1,171 @@
+"""A whole node in a program: what it answers, what it shows, how it starts and how it leaves."""
+
+from __future__ import annotations
+
+import http.client
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+import meshnode
+from meshnode.config import Config, load
+from meshnode.errors import ModelNotFound, StartError
+from meshnode.node import Node
+from meshnode.testing import Behaviour, FakeEngine
+
+
+@pytest.fixture
+async def engine(nursery: trio.Nursery) -> FakeEngine:
+    fake = FakeEngine()
+    await nursery.start(fake.run)
+    return fake
+
+
+def settings(*urls: str, **node: Any) -> Config:
+    return load(flags={
+        "front": {"api": "127.0.0.1:0"}, "mesh": {"listen": "127.0.0.1:0"},
+        "engine": {"engines": ("none",), "urls": urls}, "node": {"name": "here", **node},
+    })  # fmt: skip
+
+
+async def get(node: Node, path: str) -> tuple[int, bytes]:
+    def ask() -> tuple[int, bytes]:
+        connection = http.client.HTTPConnection("127.0.0.1", int(node.api.rpartition(":")[2]), timeout=10)
+        try:
+            connection.request("GET", path)
+            response = connection.getresponse()
+            return response.status, response.read()
+        finally:
+            connection.close()
+
+    return await trio.to_thread.run_sync(ask)
+
+
+def post(port: int, model: str, fake: dict[str, Any]) -> int | None:
+    """Ask over HTTP; the status, or None where the node hung up."""
+    body = json.dumps(
+        {"model": model, "messages": [{"role": "user", "content": "hi"}], **({"fake": fake} if fake else {})}
+    )
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    try:
+        connection.request("POST", "/v1/chat/completions", body, {"content-type": "application/json"})
+        response = connection.getresponse()
+        response.read()
+        return response.status
+    except (OSError, http.client.HTTPException):
+        return None
+    finally:
+        connection.close()
+
+
+async def test_a_program_asks_and_reads_streams(tmp_path: Path, engine: FakeEngine) -> None:
+    async with meshnode.Node(settings(engine.url), home=tmp_path / "home") as node:
+        await node.engines_settled()
+        (model,) = node.models()
+        reply = await node.chat(model, "hi", max_tokens=5)
+        assert reply.text and reply.usage["completion_tokens"] > 0
+        assert reply.route["node"] == "here" and reply.route["attempts"] == "1"
+        pieces = []
+        async with node.stream(model, [{"role": "user", "content": "hi"}], max_tokens=5) as chunks:
+            async for text in chunks:
+                pieces.append(text)
+        assert "".join(pieces)
+        assert chunks.finish_reason
+        with pytest.raises(ModelNotFound):
+            await node.chat("nobody-has-this", "hi")
+
+
+async def test_leaving_a_stream_cuts_the_engine(tmp_path: Path, engine: FakeEngine) -> None:
+    engine.behaviour = Behaviour(hang="stream", at=1)
+    async with Node(settings(engine.url), home=tmp_path / "home") as node:
+        await node.engines_settled()
+        async with node.stream(node.models()[0], "hi") as chunks:
+            await chunks.__anext__()
+        with trio.fail_after(5):
+            await engine.cut(1)
+
+
+async def test_its_pages_tell_of_it(tmp_path: Path, engine: FakeEngine) -> None:
+    async with Node(settings(engine.url), home=tmp_path / "home") as node:
+        await node.engines_settled()
+        await node.chat(node.models()[0], "hi")
+        status, body = await get(node, "/mesh/status")
+        told = json.loads(body)
+        assert status == 200
+        assert told["node"]["id"] == node.id.text and told["node"]["name"] == "here"
+        assert told["mesh"]["trust"] == "ca" and told["mesh"]["nodes"] == 1
+        assert [line["state"] for line in told["engines"]] == ["ready"]
+        assert told["requests"]["answered"] == 1 and told["requests"]["running"] == 0
+        health = json.loads((await get(node, "/healthz"))[1])
+        assert health["status"] == "ok" and health["meshnode"] == node.id.text
+        assert (await get(node, "/readyz"))[0] == 200
+        page = (await get(node, "/metrics"))[1].decode()
+        assert f'meshnode_requests_total{{model="{node.models()[0]}",node="here",outcome="ok"}} 1.0' in page
+        assert "meshnode_nodes 1.0" in page
+        node.drain()
+        assert (await get(node, "/readyz"))[0] == 503
+
+
+async def test_the_identity_outlives_a_restart_and_the_run_file_does_not(tmp_path: Path) -> None:
+    seen = []
+    for _ in range(2):
+        async with Node(settings(), home=tmp_path / "home") as node:
+            seen.append((node.id, node.status()["mesh"]["id"]))
+            run = node.home.read_run()
+            assert run is not None and run["api"] == node.api
+        assert node.home.read_run() is None
+    assert seen[0] == seen[1]
+
+
+async def test_one_home_has_one_node(tmp_path: Path) -> None:
+    async with Node(settings(), home=tmp_path / "home"):
+        with pytest.raises(StartError, match="in use"):
+            async with Node(settings(), home=tmp_path / "home"):
+                pass
+
+
+@pytest.mark.parametrize("section", ["front", "mesh"])
+async def test_an_address_in_use_is_named_and_the_home_is_free_again(tmp_path: Path, section: str) -> None:
+    async with Node(settings(), home=tmp_path / "one") as node:
+        taken = node.api.removeprefix("http://") if section == "front" else node.mesh_address
+        key = "api" if section == "front" else "listen"
+        flags = {"front": {"api": "127.0.0.1:0"}, "mesh": {"listen": "127.0.0.1:0"}, "engine": {"engines": ("none",)}}
+        flags[section][key] = taken
+        with pytest.raises(StartError) as caught:
+            async with Node(load(flags=flags), home=tmp_path / "two"):
+                pass
+        assert caught.value.address == taken
+    async with Node(settings(), home=tmp_path / "two"):
+        pass
+
+
+async def test_the_callers_own_error_leaves_as_itself_and_without_waiting(tmp_path: Path, engine: FakeEngine) -> None:
+    engine.behaviour = Behaviour(hang="prefill")
+
+    class OwnError(Exception):
+        pass
+
+    async with trio.open_nursery() as asking:
+        with trio.fail_after(20), pytest.raises(OwnError):
+            async with Node(settings(engine.url, grace_s=1000), home=tmp_path / "home") as node:
+                await node.engines_settled()
+                port = int(node.api.rpartition(":")[2])
+                asking.start_soon(trio.to_thread.run_sync, post, port, node.models()[0], {})
+                await engine.started(1)
+                raise OwnError
+
+
+async def test_leaving_lets_answers_in_flight_finish(tmp_path: Path, engine: FakeEngine) -> None:
+    statuses: list[int | None] = []
+
+    async def ask(port: int, model: str) -> None:
+        statuses.append(await trio.to_thread.run_sync(post, port, model, {"prefill_s": 1.0}))
+
+    async with trio.open_nursery() as nursery, Node(settings(engine.url), home=tmp_path / "home") as node:
+        await node.engines_settled()
+        nursery.start_soon(ask, int(node.api.rpartition(":")[2]), node.models()[0])
+        await engine.started(1)
+    assert statuses == [200]
