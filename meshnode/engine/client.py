@@ -16,8 +16,8 @@ import trio
 
 from meshnode.config.engine import EngineSection
 from meshnode.engine.connection import Connection
-from meshnode.engine.socket_stream import connect
 from meshnode.errors import BadRequest, EngineFailed
+from meshnode.net.socket_stream import connect
 
 Connect = Callable[[], Awaitable[trio.abc.Stream]]
 

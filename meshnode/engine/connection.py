@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, NoReturn, Protocol, runtime_checkable
 import httptools
 import trio
 
-from meshnode.engine.socket_stream import SocketStream
 from meshnode.errors import EngineFailed
+from meshnode.net.socket_stream import SocketStream
 
 if TYPE_CHECKING:
     from meshnode.engine.client import EngineClient

@@ -21,6 +21,7 @@ from hypercorn.utils import parse_socket_addr
 from meshnode.config.front import FrontSection
 from meshnode.front.exchange import Exchanges, log_crash
 from meshnode.front.protocol import PlainProtocol, ServerConfig, problem_bytes
+from meshnode.net.socket_stream import SocketStream
 
 READ_BYTES = 65_536
 
@@ -156,7 +157,7 @@ class Connection(TCPServer):
 
 def _addresses(stream: Any) -> tuple[tuple[str, int] | None, tuple[str, int] | None]:
     """Client's and server's, for real sockets."""
-    if not isinstance(stream, trio.SocketStream):
+    if not isinstance(stream, SocketStream):
         return None, None
     peer = stream.socket
     return parse_socket_addr(peer.family, peer.getpeername()), parse_socket_addr(peer.family, peer.getsockname())

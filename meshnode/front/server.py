@@ -17,6 +17,7 @@ from meshnode.errors import StartError
 from meshnode.front.exchange import ASGIApp
 from meshnode.front.guard import Connection
 from meshnode.front.protocol import ServerConfig, problem_bytes
+from meshnode.net.socket_stream import adopt
 from meshnode.observe import log
 
 logger = log.get("front")
@@ -91,7 +92,7 @@ class Door:
             if len(self._open) >= section.connections or self._per_address[address] >= section.connections_per_address:
                 await _turn_away(stream)
                 continue
-            self.admit(stream, address, connections)
+            self.admit(adopt(stream), address, connections)
 
     def admit(self, stream: trio.abc.HalfCloseableStream, address: str, connections: trio.Nursery) -> None:
         """Serve one stream as a task of `connections`."""

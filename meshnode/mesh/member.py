@@ -31,7 +31,7 @@ from meshnode.mesh.mesh import Mesh, Standing
 from meshnode.model.advert import Advert
 from meshnode.model.ids import NodeId
 from meshnode.model.view import View
-from meshnode.net import Authenticated, Link, LinkStream, dial
+from meshnode.net import Authenticated, Link, LinkStream, dial, socket_stream
 from meshnode.net.dial import Connect
 from meshnode.net.listen import Welcome, serve
 from meshnode.observe import log
@@ -56,7 +56,7 @@ class Pipes:
 
     listeners: Sequence[trio.abc.Listener[trio.abc.Stream]]
     reachable: tuple[str, ...]
-    connect: Connect = trio.open_tcp_stream
+    connect: Connect = socket_stream.connect
 
 
 class Member:

@@ -12,6 +12,7 @@ import trio
 from meshnode.config.mesh import MeshSection
 from meshnode.errors import HandshakeFailed
 from meshnode.model.ids import NodeId
+from meshnode.net import socket_stream
 from meshnode.net.handshake import Authenticated, Check, initiate
 from meshnode.noise import Initiator
 from meshnode.observe import log
@@ -33,7 +34,7 @@ async def dial(
     section: MeshSection,
     *,
     expect: NodeId | None = None,
-    connect: Connect = trio.open_tcp_stream,
+    connect: Connect = socket_stream.connect,
 ) -> Authenticated:
     """Connect and authenticate. `addresses` are `host:port`, the likeliest first; only the first 8 are tried.
 
@@ -69,7 +70,7 @@ async def _connect(address: str, connect: Connect, timeout_s: float) -> trio.abc
     host, port = split_address(address)
     try:
         with trio.fail_after(timeout_s):
-            # SocketStream sets TCP_NODELAY itself, and TCP_NOTSENT_LOWAT, which keeps the kernel's queue short.
+            # trio has set TCP_NOTSENT_LOWAT on it, which keeps the kernel's queue short.
             return await connect(host, port)
     except trio.TooSlowError as error:
         raise HandshakeFailed(f"no connection within {timeout_s:g} s") from error

@@ -16,6 +16,7 @@ from meshnode.config.mesh import MeshSection
 from meshnode.errors import ConfigError, HandshakeFailed, StartError
 from meshnode.net.dial import split_address
 from meshnode.net.handshake import Authenticated, Check, respond
+from meshnode.net.socket_stream import adopt
 from meshnode.net.turnstile import Turnstile
 from meshnode.noise import Responder
 from meshnode.observe import log
@@ -74,6 +75,8 @@ async def serve(
 async def _accept(welcome: Welcome, section: MeshSection, turnstile: Turnstile, stream: trio.abc.Stream) -> None:
     """One connection, from its first byte to the end of its link."""
     address = _address_of(stream)
+    if isinstance(stream, trio.SocketStream):
+        stream = adopt(stream)
     if not turnstile.enter(address, trio.current_time()):
         await trio.aclose_forcefully(stream)
         return

@@ -106,3 +106,11 @@ def test_faults_of_http_have_the_same_shape() -> None:
     status, headers, body = http_problem(405, "no")
     assert (status, headers["x-should-retry"], set(json.loads(body)["error"])) == (405, "false", KEYS)
     assert "x-should-retry" not in http_problem(408, "slow")[1]
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [(404, "not_found"), (413, "request_too_large"), (422, "invalid_request"), (500, "internal_error")],
+)
+def test_a_fault_of_http_has_the_code_of_the_error_it_is(status: int, code: str) -> None:
+    assert json.loads(http_problem(status, "x")[2])["error"]["code"] == code

@@ -64,3 +64,15 @@ def test_the_next_hop_is_never_one_that_was_passed() -> None:
     assert made.next_hop(view, node(3), (node(1),)) == node(2)
     assert made.next_hop(view, node(3), (node(1), node(2))) is None
     assert made.next_hop(view, node(3), (), 1) is None
+
+
+def test_an_attempt_is_led_around_who_was_lost() -> None:
+    view = mesh([(0, 1, 1), (0, 2, 5), (1, 3, 1), (2, 3, 5)], changes={n: {"models": ()} for n in range(3)})
+    made = router()
+    attempt = made.plan(job(), view, NOTHING, Random(1), 0.0).attempts[0]
+    assert made.around(attempt, view, {node(2)}, 4) is attempt
+    led = made.around(attempt, view, {node(1)}, 4)
+    assert led is not None
+    assert led.path == (node(0), node(2), node(3))
+    assert made.around(attempt, view, {node(1), node(2)}, 4) is None
+    assert made.around(attempt, view, {node(1)}, 1) is None
