@@ -9,8 +9,11 @@ from meshnode.config.types import Bytes, Positive, Seconds
 
 @dataclass(frozen=True, slots=True)
 class FrontSection:
-    # Loopback, so that only this machine's own tools reach it. 6374 spells "mesh" on no keypad; it is free at IANA.
+    # Loopback, so that only this machine's own tools reach it. 6374 is MESH on a telephone's keys.
     api: str = "127.0.0.1:6374"
+    # Whether an address that other machines reach may be listened on: without keys, whoever reaches it may use every
+    # model of the mesh and read nothing back but answers. Off, so that nobody opens it by a slip.
+    open_to_network: bool = False
     # Host headers accepted beyond loopback names and the bind address (DNS rebinding, reliability.md T17).
     allowed_hosts: tuple[str, ...] = ()
     # Web origins that may call from a browser; none, since a page in a browser is not the user.

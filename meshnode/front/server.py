@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import errno
 from collections import Counter
+from ipaddress import ip_address
 from contextlib import suppress
 
 import trio
 from hypercorn.trio.worker_context import WorkerContext
 
 from meshnode.config.front import FrontSection
-from meshnode.errors import StartError
+from meshnode.errors import ConfigError, StartError
 from meshnode.front.exchange import ASGIApp
 from meshnode.front.guard import Connection
 from meshnode.front.protocol import ServerConfig, problem_bytes
@@ -32,12 +33,25 @@ _OUT_OF_RESOURCES = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS}
 
 
 async def open_listeners(section: FrontSection) -> list[trio.SocketListener]:
-    """Listen on `section.api`, a `host:port`. Port 0 takes a free one. Raises StartError."""
+    """Listen on `section.api`, a `host:port`. Port 0 takes a free one.
+
+    Raises StartError, and ConfigError for an address beyond loopback that was not opened on purpose.
+    """
     host, _, port = section.api.rpartition(":")
     try:
-        return list(await trio.open_tcp_listeners(int(port), host=host.strip("[]") or None, backlog=section.backlog))
+        listeners = await trio.open_tcp_listeners(int(port), host=host.strip("[]") or None, backlog=section.backlog)
     except (OSError, ValueError) as error:
         raise StartError(f"cannot listen on front.api {section.api}: {error}", address=section.api) from error
+    bound = [listener.socket.getsockname()[0] for listener in listeners]
+    if section.open_to_network or all(ip_address(address.partition("%")[0]).is_loopback for address in bound):
+        return list(listeners)
+    for listener in listeners:
+        listener.socket.close()
+    raise ConfigError([
+        f"front.api {section.api} can be reached from other machines, and this version has no API keys: whoever "
+        "reaches it could use every model of the mesh. Tools on other machines should run a node of their own; if the "
+        "network is trusted, set front.open_to_network = true"
+    ])  # fmt: skip
 
 
 async def serve(

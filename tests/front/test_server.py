@@ -8,7 +8,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from meshnode.errors import StartError
+from meshnode.errors import ConfigError, StartError
 from meshnode.front import open_listeners
 from tests.front.fakes import DONE, Mesh, Script, chat_body, delta, section, served
 
@@ -73,3 +73,11 @@ async def test_an_address_in_use_is_said_so() -> None:
     assert caught.value.address == f"127.0.0.1:{port}"
     for listener in listeners:
         await listener.aclose()
+
+
+async def test_an_address_beyond_loopback_is_opened_only_on_purpose() -> None:
+    with pytest.raises(ConfigError, match="open_to_network"):
+        await open_listeners(section(api="0.0.0.0:0"))
+    for settings in ({"api": "0.0.0.0:0", "open_to_network": True}, {"api": "localhost:0"}):
+        for listener in await open_listeners(section(**settings)):
+            await listener.aclose()
