@@ -7,6 +7,7 @@ finding engines (probe.py), starting them (supervisor.py), nor queueing (the roo
 from __future__ import annotations
 
 import enum
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -149,7 +150,7 @@ def read_json(body: bytes) -> Any:
     """A JSON value, or None for what is not JSON: engines are asked politely and may answer anything."""
     try:
         return msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         return None
 
 
@@ -187,6 +188,7 @@ def _is_context(body: bytes) -> bool:
 
 def _seconds(headers: Mapping[str, str]) -> float | None:
     try:
-        return max(0.0, float(headers.get("retry-after", "")))
+        waited_s = float(headers.get("retry-after", ""))
     except ValueError:
         return None
+    return max(0.0, waited_s) if math.isfinite(waited_s) else None

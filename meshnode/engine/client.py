@@ -49,8 +49,10 @@ class EngineAnswer:
             while not connection.body and not connection.complete:
                 await connection.read()
         except BaseException:
-            self._connection = None
-            self._client.drop(connection)
+            # Unless `aclose` came meanwhile, which has dropped it.
+            if self._connection is not None:
+                self._connection = None
+                self._client.drop(connection)
             raise
         chunk = connection.take()
         if connection.complete:
@@ -73,12 +75,15 @@ class EngineClient:
     """
 
     def __init__(self, url: str, section: EngineSection | None = None, *, dial: Connect | None = None) -> None:
-        self.url = url.rstrip("/").removesuffix("/v1")
+        self.url = base_url(url)
         self.section = section if section is not None else EngineSection()
         self.active = 0
         self._idle: deque[Connection] = deque()
         parts = urlsplit(self.url)
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.username is not None:
+        if "@" in self.url or "?" in self.url or "#" in self.url:
+            # Not repeated: what stands there is a secret, and an engine's URL is shown to people and told to peers.
+            raise EngineFailed("an engine's URL is http://host:port, without a user, a password or a query")
+        if parts.scheme not in ("http", "https") or not parts.hostname:
             raise EngineFailed(f"an engine's URL is http://host:port, not {url!r:.100}")
         self._host, self._secure = parts.hostname, parts.scheme == "https"
         try:
@@ -194,6 +199,11 @@ class EngineClient:
             stream.close()
             raise
         return secure
+
+
+def base_url(url: str) -> str:
+    """The one spelling of an engine's URL: paths begin with `/v1` themselves."""
+    return url.rstrip("/").removesuffix("/v1")
 
 
 async def whole(answer: EngineAnswer, limit: int) -> bytes:

@@ -15,7 +15,7 @@ import trio
 
 from meshnode.config.engine import EngineSection
 from meshnode.engine.adapter import Engine, State
-from meshnode.engine.client import EngineClient
+from meshnode.engine.client import EngineClient, base_url
 from meshnode.engine.embedded import Embedded
 from meshnode.engine.models import SMOLLM2, ModelSource
 from meshnode.engine.probe import DEFAULT_URLS, Place
@@ -157,11 +157,10 @@ def _check(section: EngineSection) -> None:
 
 def _places(section: EngineSection, probed: tuple[str, ...], changed: Callable[[], None]) -> list[Place]:
     """Where to look, configured URLs first; none twice. "none" looks nowhere else."""
-    places = {url: Place(url, section, changed, configured=True) for url in section.urls}
+    wanted = dict.fromkeys((base_url(url) for url in section.urls), True)
     if "auto" in section.engines and "none" not in section.engines:
-        known = {place.url for place in places.values()}
-        places.update({url: Place(url, section, changed, configured=False) for url in probed if url not in known})
-    return list(places.values())
+        wanted |= {url: False for url in probed if url not in wanted}
+    return [Place(url, section, changed, configured=configured) for url, configured in wanted.items()]
 
 
 def _both(one: ModelOffer, other: ModelOffer) -> ModelOffer:

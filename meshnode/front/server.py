@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import errno
 from collections import Counter
-from ipaddress import ip_address
 from contextlib import suppress
+from ipaddress import ip_address
 
 import trio
 from hypercorn.trio.worker_context import WorkerContext

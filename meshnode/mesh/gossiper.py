@@ -81,6 +81,7 @@ class Gossiper:
         self._changed = changed
         self._outboxes: dict[NodeId, _Outbox] = {}
         self._woken = trio.Event()
+        self._came = trio.Event()
 
     def adverts(self) -> Mapping[NodeId, Advert]:
         """Living adverts, this node's included."""
@@ -98,6 +99,8 @@ class Gossiper:
         """Exchange gossip with the neighbour behind `link` until the link ends."""
         outbox = self._outboxes[link.peer] = _Outbox(link)
         self._handle(NeighbourUp(link.peer))
+        came, self._came = self._came, trio.Event()
+        came.set()
         try:
             stream = await link.request(_HEADERS, end=False)
             while True:
@@ -111,6 +114,9 @@ class Gossiper:
 
     async def receive(self, link: Link, stream: LinkStream) -> None:
         """Read the neighbour's frames until its stream ends."""
+        # Its first frames may be here before this end's `carry` is: they wait for it, as the machine knows no stranger.
+        while (outbox := self._outboxes.get(link.peer)) is None or outbox.link is not link:
+            await self._came.wait()
         buffer = bytearray()
         while data := await stream.receive_some():
             buffer += data
