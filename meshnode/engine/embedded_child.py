@@ -34,7 +34,7 @@ def main() -> None:
     # llama-server divides the context among its slots; what is offered is what one request really gets.
     params.n_parallel, params.n_ctx = asked.slots, asked.context * asked.slots
     params.cont_batching = True
-    params.cpuparams.n_threads = asked.threads or min(USEFUL_THREADS, _cores())
+    params.cpuparams.n_threads = asked.threads or max(1, min(USEFUL_THREADS, _cores() - 1))
     # Chat and embeddings from one process: measured, the one does not slow the other.
     params.embedding = True
     params.pooling_type = llama.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN
@@ -62,7 +62,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--alias", required=True, help="the name it is served under")
     parser.add_argument("--context", type=int, default=4096, help="tokens for each request")
     parser.add_argument("--slots", type=int, default=4, help="requests at once")
-    parser.add_argument("--threads", type=int, default=0, help="0: one for each core")
+    parser.add_argument("--threads", type=int, default=0, help="0: one for each core but one")
     return parser.parse_args()
 
 

@@ -191,3 +191,11 @@ async def test_an_answer_is_passed_on_byte_for_byte(fake: FakeEngine, client: En
     through = await body_of(await LlamaServer(client, SECTION).serve(CHAT, {}, body))
     direct = await whole(await client.request("POST", CHAT, None, body), 1 << 20)
     assert through == direct
+
+
+@pytest.mark.parametrize("said", ["inf", "nan", "1e999", "soon"])
+async def test_a_retry_after_that_is_no_time_is_none(scripted: Script, said: str) -> None:
+    _, client = await scripted([refusal(429, b"{}", f"Retry-After: {said}")])
+    with pytest.raises(Overloaded) as refused:
+        await Engine(client, EngineSection()).serve("/v1/x", {}, b"{}")
+    assert refused.value.retry_after_s is None

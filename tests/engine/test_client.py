@@ -172,6 +172,45 @@ def test_only_plain_http_urls_are_engines(url: str) -> None:
         EngineClient(url)
 
 
+@pytest.mark.parametrize("url", ["http://me:s3cret@host:1", "http://host:1/v1?key=s3cret", "http://host:1/#s3cret"])
+def test_a_secret_in_an_engines_url_is_refused_and_not_repeated(url: str) -> None:
+    with pytest.raises(EngineFailed) as refused:
+        EngineClient(url)
+    assert "s3cret" not in str(refused.value)
+
+
+async def test_closing_an_answer_that_is_being_read_counts_once(scripted: Script, nursery: trio.Nursery) -> None:
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nx"
+    _, client = await scripted([head], linger=True)
+    got = await client.request("GET", "/")
+    assert await anext(got) == b"x"
+    ended = trio.Event()
+
+    async def read() -> None:
+        with pytest.raises(EngineFailed):
+            await anext(got)
+        ended.set()
+
+    nursery.start_soon(read)
+    await trio.testing.wait_all_tasks_blocked()
+    await got.aclose()
+    await ended.wait()
+    assert client.active == 0
+
+
+async def test_an_engine_that_refuses_a_body_unread_is_heard() -> None:
+    """It has answered and closed while the body was still being sent."""
+    ours, theirs = memory_stream_pair()
+    await theirs.send_all(b"HTTP/1.1 413 Too Large\r\nContent-Length: 4\r\n\r\nlong")
+    await theirs.aclose()
+
+    async def dial() -> trio.abc.Stream:
+        return ours
+
+    got = await EngineClient("http://h", dial=dial).request("POST", "/", {}, b"body")
+    assert (got.status, await all_of(got)) == (413, b"long")
+
+
 @pytest.mark.parametrize(
     ("path", "headers"),
     [("/a b", {}), ("/a\r\nX: y", {}), ("/ä", {}), ("/", {"x": "a\r\ny: b"}), ("/", {"x": "a\nb"}), ("/", {"x": "☃"})],

@@ -180,3 +180,12 @@ async def test_an_engine_that_has_it_loaded_is_preferred(fake: FakeEngine) -> No
         place.engine.state = State.READY
         place.engine.offers = (ModelOffer(name="m", loaded=loaded),)
     assert published.engines.find("m") is second.engine
+
+
+def test_an_engine_named_with_v1_is_not_found_a_second_time() -> None:
+    section = EngineSection(engines=("auto",), urls=("http://127.0.0.1:8000/v1", "http://127.0.0.1:8000/"))
+    engines = Published(section, probed=("http://127.0.0.1:8000", "http://127.0.0.1:1234")).engines
+    assert [(place.url, place.configured) for place in engines.places] == [
+        ("http://127.0.0.1:8000", True),
+        ("http://127.0.0.1:1234", False),
+    ]

@@ -40,6 +40,7 @@ def models(owner: str) -> bytes:
         ([NOT_FOUND, answer(b"<html>a web shop</html>")], None),
         ([NOT_FOUND, answer(b'["data"]')], None),
         ([NOT_FOUND, answer(b'{"hello":1}')], None),
+        ([NOT_FOUND, answer(b"[" * 20_000)], None),
         ([answer(b'{"status":"ok","meshnode":"0.1.0"}')], None),
         ([answer(b"ok", "X-Meshnode-Node: nq4f-7kta")], None),
     ],
