@@ -203,7 +203,7 @@ class Node(AbstractAsyncContextManager["Node"]):
             name=self.name[:128],
             version=__version__,
             addresses=self.member.addresses,
-            models=self.engines.offers(),
+            models=self.engines.advertised(),
             hardware=self._memory.hardware,
             owner=self.config.node.owner,
             relay=self.config.mesh.relay,

@@ -39,6 +39,8 @@ def cards(view: View, created: int = 0) -> list[ModelCard]:
         if advert.gone or advert.draining:
             continue
         for offer in advert.models:
+            if offer.down:
+                continue
             card = found.get(offer.name, ModelCard(offer.name, created=created, loaded=False))
             found[offer.name] = ModelCard(
                 offer.name,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from math import inf
 
 import trio
 
@@ -24,9 +25,17 @@ Ended = Callable[["Delivered", RequestError | None, bool], None]
 
 
 class Delivered:
-    """Wraps the answer of whoever serves. `chunks` counts what has passed."""
+    """Wraps the answer of whoever serves. `chunks` counts what has passed; `deadline` is on trio's clock."""
 
-    def __init__(self, inner: Answer, headers: Mapping[str, str], silence_s: float, watch: Watch, ended: Ended) -> None:
+    def __init__(
+        self,
+        inner: Answer,
+        headers: Mapping[str, str],
+        silence_s: float,
+        watch: Watch,
+        ended: Ended,
+        deadline: float = inf,
+    ) -> None:
         self.status = inner.status
         self.headers = headers
         self.chunks = 0
@@ -35,8 +44,9 @@ class Delivered:
         self._silence_s = silence_s
         self._watch = watch
         self._ended: Ended | None = ended
+        self._deadline = deadline
         self._moved = trio.current_time()
-        self._silent = False
+        self._given_up: DeadlineExceeded | None = None
         watch.add(self)
 
     @property
@@ -45,8 +55,9 @@ class Delivered:
 
     @property
     def late(self) -> bool:
-        """Whether nothing has come for longer than a stream may be silent."""
-        return trio.current_time() - self._moved > self._silence_s
+        """Whether nothing has come for longer than a stream may be silent, or the request's own time is over."""
+        now = trio.current_time()
+        return now - self._moved > self._silence_s or now > self._deadline
 
     def __aiter__(self) -> Delivered:
         return self
@@ -54,13 +65,13 @@ class Delivered:
     async def __anext__(self) -> bytes:
         try:
             data = await self._inner.__anext__()
-        except StopAsyncIteration:
-            self._end(None, whole=True)
-            raise
-        except RequestError as error:
-            cause = self._silence() if self._silent else error
-            self._end(cause, whole=False)
-            raise cause from error
+        except (StopAsyncIteration, RequestError) as end:
+            # What was closed from here may end as if it were whole.
+            error = self._given_up or (end if isinstance(end, RequestError) else None)
+            self._end(error, whole=error is None)
+            if error is None or error is end:
+                raise
+            raise error from end
         self._moved = trio.current_time()
         self.chunks += 1
         self._last = data
@@ -82,12 +93,12 @@ class Delivered:
                 await self.__anext__()
 
     async def give_up(self) -> None:
-        """The watch found it silent: close what is behind it; whoever reads it learns why."""
-        self._silent = True
+        """The watch found it late: close what is behind it; whoever reads it learns why."""
+        if trio.current_time() > self._deadline:
+            self._given_up = DeadlineExceeded("the request's time ran out before the answer was whole")
+        else:
+            self._given_up = DeadlineExceeded(f"the stream was silent for {self._silence_s:.0f} s", phase="silence")
         await self._inner.aclose()
-
-    def _silence(self) -> DeadlineExceeded:
-        return DeadlineExceeded(f"the stream was silent for {self._silence_s:.0f} s", phase="silence")
 
     def _end(self, error: RequestError | None, *, whole: bool) -> None:
         ended, self._ended = self._ended, None

@@ -7,6 +7,7 @@ in-stream). Every decision is routing's; this performs it and reports what was m
 from __future__ import annotations
 
 import dataclasses
+import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
     from meshnode.observe.metrics import Metrics
 
 logger = log.get("dispatch")
+
+REQUEST_ID_CHARACTERS = 96
+"""Of a request's id in its job's id between nodes, which has 128 at most, so that logs of all hops can be joined."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +94,8 @@ class Dispatcher:
             raise
         node = self._name(tried.attempt)
         around.metrics.first_token(tried.attempt.model, node, trio.current_time() - began)
-        return Delivered(
-            tried.answer, self._headers(tried, plan), self._section.silence_s, self._watch, self._at_end(tried, node)
-        )
+        headers, ended = self._headers(tried, plan), self._at_end(tried, node, job.deadline)
+        return Delivered(tried.answer, headers, self._section.silence_s, self._watch, ended, job.deadline)
 
     async def _first_that_answers(self, job: Job, plan: Plan, began: float) -> _Tried:
         phase_s = self._section.first_token_s if job.facts.stream else self._section.whole_s
@@ -100,20 +103,23 @@ class Dispatcher:
         last: RequestError | None = None
         around = self._around
         course = Course(plan, job.hops_left, 1 + self._section.retries, around.router, around.view, around.link)
+        # Clients may use an id twice; peers refuse a job that they have met.
+        sent_as = f"{job.id[:REQUEST_ID_CHARACTERS]}.{secrets.token_hex(8)}"
         while (attempt := course.next()) is not None:
             around.metrics.attempt()
             flight = around.router.started(attempt, job.facts.prompt_tokens, trio.current_time())
             try:
                 with trio.CancelScope(deadline=until) as patience:
-                    answer = await self._try(job, course.number, attempt)
+                    answer = await self._try(job, sent_as, course.number, attempt)
             except RequestError as error:
                 self._learn(flight, error)
                 if not error.elsewhere:
                     raise
                 last = error
                 course.failed(attempt)
+                # Without the error's text: an engine's may quote the prompt.
                 logger.info("a server did not answer", job=job.id, node=self._name(attempt), attempt=course.number,
-                            code=error.code, reason=error.message)  # fmt: skip
+                            code=error.code)  # fmt: skip
             except BaseException:
                 around.router.cancelled(flight, trio.current_time())
                 raise
@@ -125,7 +131,7 @@ class Dispatcher:
                 return _Tried(answer, attempt, flight, course.number)
         raise last if last is not None else NoPeerReachable(f"nobody was left to ask for {job.facts.model!r}")
 
-    async def _try(self, job: Job, number: int, attempt: Attempt) -> Answer:
+    async def _try(self, job: Job, sent_as: str, number: int, attempt: Attempt) -> Answer:
         if attempt.model != job.facts.model:
             facts = dataclasses.replace(job.facts, model=attempt.model)
             job = dataclasses.replace(job, body=rewrite_model(job.body, attempt.model), facts=facts)
@@ -135,7 +141,7 @@ class Dispatcher:
         link = self._around.link(attempt.path[1])
         if link is None:
             raise PeerFailed(f"{name} cannot be reached: the link is gone")
-        envelope = envelope_of(job, number, attempt.node, trio.current_time())
+        envelope = envelope_of(dataclasses.replace(job, id=sent_as), number, attempt.node, trio.current_time())
         return await remote.ask(link, envelope, job.body, self._around.me, name)
 
     def _learn(self, flight: Flight, error: RequestError) -> None:
@@ -147,10 +153,12 @@ class Dispatcher:
         else:
             self._around.router.cancelled(flight, now)
 
-    def _at_end(self, tried: _Tried, node: str) -> Callable[[Delivered, RequestError | None, bool], None]:
+    def _at_end(
+        self, tried: _Tried, node: str, deadline: float
+    ) -> Callable[[Delivered, RequestError | None, bool], None]:
         def ended(answer: Delivered, error: RequestError | None, whole: bool) -> None:
             now = trio.current_time()
-            if error is not None:
+            if error is not None and now <= deadline:
                 self._around.router.failed(tried.flight, now)
             elif whole:
                 self._around.router.finished(tried.flight, answer.chunks, now)

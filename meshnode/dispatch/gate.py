@@ -34,6 +34,7 @@ class Gate:
                 await granted.wait()
         except trio.Cancelled:
             self.leave(ticket)
+            self._refused.pop(ticket, None)
             raise
         finally:
             self._waiting.pop(ticket, None)

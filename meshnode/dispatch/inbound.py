@@ -34,9 +34,6 @@ if TYPE_CHECKING:
 
 logger = log.get("dispatch")
 
-PASSED_ON = ("content-type", "retry-after")
-"""Headers of an answer that travel, besides x-meshnode-*: the rest describe the engine's own connection."""
-
 
 class Inbound:
     """Serves what peers send. One `serve` runs per stream, owned by the link and cancelled with the stream."""
@@ -57,14 +54,14 @@ class Inbound:
     async def serve(self, link: Link, stream: LinkStream) -> None:
         """Answer one stream. Whatever goes wrong becomes an error head or an error trailer."""
         self.running += 1
-        kind, outcome = "refuse", "ok"
+        kind, outcome = "refuse", "cancelled"
         try:
             envelope = wire.read((await stream.head()).items())
             kind = "serve" if envelope.target == self._around.me else "relay"
             with trio.fail_after(envelope.remaining_s):
                 self._check(envelope, link)
                 answer = await (self._answer if kind == "serve" else self._pass_on)(envelope, stream)
-            await self._copy(answer, stream)
+            outcome = await self._copy(answer, stream)
         except (RequestError, DecodeError, trio.TooSlowError) as error:
             refusal = _as_request_error(error)
             outcome = refusal.code
@@ -114,23 +111,19 @@ class Inbound:
                 raise BodyTooLarge(f"request bodies may have {self._body_limit} bytes here")
         return bytes(body)
 
-    async def _copy(self, answer: LocalAnswer | RemoteAnswer, stream: LinkStream) -> None:
+    async def _copy(self, answer: LocalAnswer | RemoteAnswer, stream: LinkStream) -> str:
+        """The answer onto the stream; "ok", or the code of the error that cut it."""
         try:
-            headers = [(":status", str(answer.status))]
-            headers += [
-                (name, value)
-                for name, value in answer.headers.items()
-                if name in PASSED_ON or name.startswith("x-meshnode-")
-            ]
-            await stream.send_head(headers)
+            await stream.send_head([(":status", str(answer.status)), *wire.passed_on(answer.headers).items()])
             try:
                 async for data in answer:
                     await stream.send(data)
             except RequestError as error:
                 trailers = [(wire.ERROR, error.code), (wire.MESSAGE, _header_text(error.message))]
                 await stream.finish(trailers)
-            else:
-                await stream.finish([*answer.trailers.items()] if wire.DONE in answer.trailers else [(wire.DONE, "1")])
+                return error.code
+            await stream.finish([*answer.trailers.items()] if wire.DONE in answer.trailers else [(wire.DONE, "1")])
+            return "ok"
         finally:
             with trio.CancelScope(shield=True):
                 await answer.aclose()

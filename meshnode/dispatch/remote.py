@@ -30,8 +30,8 @@ class RemoteAnswer:
     """An answer that arrives over a link. Ends with PeerFailed when it was cut, or the server's error."""
 
     def __init__(self, stream: LinkStream, headers: Mapping[str, str], first: bytes, peer: str) -> None:
-        self.status = int(headers[":status"])
-        self.headers = {name: value for name, value in headers.items() if not name.startswith(":")}
+        self.status = _status(headers)
+        self.headers = wire.passed_on(headers)
         self._stream = stream
         self._first = first
         self._peer = peer
@@ -85,7 +85,7 @@ async def ask(link: Link, envelope: Envelope, body: bytes, me: NodeId, peer: str
     try:
         headers = await stream.head()
         if wire.ERROR in headers:
-            raise status.from_wire(int(headers.get(":status", "502")), headers, await _read_all(stream))
+            raise status.from_wire(_status(headers), headers, await _read_all(stream))
         first = await stream.receive_some()
         answer = RemoteAnswer(stream, headers, first, peer)
         if not first:
@@ -102,6 +102,14 @@ async def ask(link: Link, envelope: Envelope, body: bytes, me: NodeId, peer: str
             await stream.aclose()
         raise
     return answer
+
+
+def _status(headers: Mapping[str, str]) -> int:
+    """A final status. Raises PeerFailed for anything else a peer may have put there."""
+    text = headers[":status"]
+    if len(text) != 3 or not text.isascii() or not text.isdigit() or not 200 <= int(text) <= 599:
+        raise PeerFailed(f"the peer answered with the status {text!r:.20}")
+    return int(text)
 
 
 async def _read_all(stream: LinkStream) -> bytes:

@@ -1,4 +1,4 @@
-"""One watch over all answers in flight: a stream silent for too long is closed with an error that says so.
+"""One watch over all answers in flight: one that is late or silent for too long is closed with an error that says so.
 
 A timer per chunk would cost more than the chunk; one task looks at all once a second. Not for the time before the
 first byte (dispatcher.py has a scope for that).
@@ -14,7 +14,7 @@ INTERVAL_S = 1.0
 
 
 class Watched(Protocol):
-    """An answer that knows when it last moved."""
+    """An answer that knows when it last moved and how long it may take."""
 
     @property
     def late(self) -> bool: ...

@@ -6,7 +6,7 @@ remains, never a wall clock. Counterpart: inbound.py. protocol.md §3.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from meshnode.errors import DecodeError
@@ -25,6 +25,9 @@ DONE = "meshnode-done"
 
 ERROR = "meshnode-error"
 MESSAGE = "meshnode-message"
+
+PASSED_ON = ("content-type", "retry-after")
+"""Headers of an answer that travel, besides x-meshnode-*: the rest describe the engine's own connection."""
 
 _PRIORITIES = {priority.name.lower(): priority for priority in Priority}
 
@@ -106,6 +109,11 @@ def write(envelope: Envelope, me: NodeId) -> Headers:
     if envelope.traceparent:
         headers.append(("traceparent", envelope.traceparent))
     return headers
+
+
+def passed_on(headers: Mapping[str, str]) -> dict[str, str]:
+    """Those of an answer's headers that travel; the receiver asks too, since a peer may send what it likes."""
+    return {name: value for name, value in headers.items() if name in PASSED_ON or name.startswith("x-meshnode-")}
 
 
 def read(headers: Iterable[tuple[str, str]]) -> Envelope:

@@ -45,7 +45,7 @@ class State(enum.Enum):
 class Engine:
     """An OpenAI-compatible server at one URL.
 
-    `offers` is what it serves as of the last `refresh`, `slots` how many requests it runs at once, `state` and
+    `offers` is what it serves as of the last `refresh`, `lost` what it served until it went down, `slots` how many requests it runs at once, `state` and
     `detail` what people are told. A kind that says more of itself overrides `describe`.
     """
 
@@ -57,6 +57,7 @@ class Engine:
         self.section = section
         self.name = name or f"{self.kind}@{client.url.partition('://')[2]}"
         self.offers: tuple[ModelOffer, ...] = ()
+        self.lost: tuple[ModelOffer, ...] = ()
         self.slots = section.default_slots
         self.state = State.STARTING
         self.detail = ""
@@ -82,7 +83,7 @@ class Engine:
             raise EngineFailed(f"the engine at {self.url} answers {status} to /v1/models")
         listed = [entry for entry in entries(body, "data") if isinstance(entry.get("id"), str)]
         self.offers = tuple(offer for offer in await self.describe(listed) if 0 < len(offer.name) <= MAX_NAME)
-        self.state, self.detail = State.READY, ""
+        self.state, self.detail, self.lost = State.READY, "", ()
 
     async def describe(self, listed: list[dict[str, Any]]) -> Iterable[ModelOffer]:
         """Turn the entries of /v1/models into offers. A server that says no more is believed to chat and call tools,
@@ -99,7 +100,8 @@ class Engine:
         return next((offer for offer in self.offers if same_model(model, offer.name)), None)
 
     def down(self, why: str) -> None:
-        """It cannot be reached: it offers nothing until it can."""
+        """It cannot be reached: it offers nothing until it can; what it offered is `lost` until then."""
+        self.lost = tuple(msgspec.structs.replace(offer, down=True, loaded=False) for offer in self.offers) or self.lost
         self.state, self.detail, self.offers = State.DOWN, why, ()
         self.client.close()
 

@@ -30,7 +30,7 @@ MAX_OFFERS = 64
 
 
 class Engines:
-    """The engines of one node. `publish` is called whenever `offers()` has changed.
+    """The engines of one node. `publish` is called whenever `advertised()` has changed.
 
     `folder` keeps model files; nodes of one machine may share it. `probed` replaces the default addresses in tests.
     Raises ConfigError for words of `engine.engines` and for `engine.urls` that cannot be meant.
@@ -91,6 +91,14 @@ class Engines:
                 merged[offer.name] = offer if known is None else _both(known, offer)
         return tuple(merged.values())[:MAX_OFFERS]
 
+    def advertised(self) -> tuple[ModelOffer, ...]:
+        """The offers, and models whose engine has gone down: whoever asks for one is told so, and not that it does not
+        exist."""
+        offers = self.offers()
+        names = {offer.name for offer in offers}
+        lost = {offer.name: offer for engine in self.engines() for offer in engine.lost if offer.name not in names}
+        return (*offers, *lost.values())[:MAX_OFFERS]
+
     def find(self, model: str, needs: Set[str] = frozenset(), context: int = 0) -> Engine | None:
         """The engine to serve `model`: ready, able to do `needs` (words of FEATURES), with at least `context` tokens
         for a request where it is known; among several the least busy. None when there is none."""
@@ -137,7 +145,7 @@ class Engines:
     def _changed(self) -> None:
         news, self._news = self._news, trio.Event()
         news.set()
-        offers = self.offers()
+        offers = self.advertised()
         if offers != self._published:
             self._published = offers
             self._publish()

@@ -31,9 +31,12 @@ from meshnode.errors import (
 )
 from meshnode.front.asgi import INFERENCE_ROUTES, SLOW_BODY, AsgiReply, InferenceLane, cors_headers, header_map
 from meshnode.front.doors import Doors
-from meshnode.front.exchange import ASGIApp, log_crash
+from meshnode.front.exchange import ASGIApp
 from meshnode.front.gate import Gate, check_secret
 from meshnode.front.handlers import Incoming, infer, request_id_of
+from meshnode.observe import log
+
+logger = log.get("front")
 
 JSON = "application/json"
 
@@ -72,7 +75,7 @@ class _Application(QuartTrio):
     def log_exception(self, exc_info: tuple[type, BaseException, TracebackType] | tuple[None, None, None]) -> None:
         """Where a handler crashed, without the text of the error (it may quote the client)."""
         if isinstance(exc_info[1], Exception):
-            log_crash("request crashed", ExceptionGroup("", [exc_info[1]]), path=request.path)
+            log.crash(logger, "request crashed", exc_info[1], path=request.path)
 
 
 def make_app(doors: Doors, section: FrontSection) -> QuartTrio:

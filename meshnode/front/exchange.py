@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Awaitable, Callable
-from traceback import extract_tb
 from typing import Any, cast
 
 import trio
@@ -47,7 +46,7 @@ class Exchange:
             with self._cancel_scope:
                 await self._app(self._scope, self._receive, self._pass)
         except* Exception as group:  # crash barrier: one request's fault is not its neighbours'
-            log_crash("request crashed", group, path=self._scope.get("path"))
+            log.crash(logger, "request crashed", group, path=self._scope.get("path"))
             if not (self._started or self._gone):
                 await self._send_crash()
         finally:
@@ -117,13 +116,3 @@ class Exchanges:
     def spawn(self, func: Callable[..., Awaitable[Any]], *args: Any) -> None:
         """Hypercorn's other entry; HTTP/1.1 does not use it."""
         self._nursery.start_soon(func, *args)
-
-
-def log_crash(what: str, group: BaseExceptionGroup[Exception], **fields: Any) -> None:
-    """Log where a fault arose, not its text: that may hold what a client wrote."""
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    frames = extract_tb(error.__traceback__)
-    place = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else ""
-    logger.error(what, error=type(error).__name__, at=place, **fields)

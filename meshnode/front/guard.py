@@ -19,9 +19,12 @@ from hypercorn.typing import ConnectionState
 from hypercorn.utils import parse_socket_addr
 
 from meshnode.config.front import FrontSection
-from meshnode.front.exchange import Exchanges, log_crash
+from meshnode.front.exchange import Exchanges
 from meshnode.front.protocol import PlainProtocol, ServerConfig, problem_bytes
 from meshnode.net.socket_stream import SocketStream
+from meshnode.observe import log
+
+logger = log.get("front")
 
 READ_BYTES = 65_536
 
@@ -68,7 +71,7 @@ class Connection(TCPServer):
         except* (trio.BrokenResourceError, trio.ClosedResourceError, trio.BusyResourceError, OSError):
             pass  # the client is gone
         except* Exception as group:  # crash barrier: one connection's fault is not its neighbours'
-            log_crash("connection crashed", group)
+            log.crash(logger, "connection crashed", group)
         finally:
             await trio.aclose_forcefully(self._wire)
 

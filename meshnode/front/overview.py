@@ -28,7 +28,7 @@ class Overview:
         """Every model of a reachable view by name, with the nodes that have it and the largest context."""
         found: dict[str, dict[str, Any]] = {}
         for node in sorted(view.adverts, key=lambda node: (node != view.me, node)):
-            for offer in view.adverts[node].models:
+            for offer in (offer for offer in view.adverts[node].models if not offer.down):
                 entry = found.setdefault(offer.name, {"name": offer.name, "context": 0, "features": [], "nodes": []})
                 entry["context"] = max(entry["context"], offer.context)
                 entry["features"] = sorted({*entry["features"], *offer.features})
@@ -60,8 +60,8 @@ class Overview:
             "links": sorted(view.name(NodeId(neighbour.id)) for neighbour in advert.neighbours),
             "path": [view.name(step) for step in reach.path] if reach is not None else [],
             "rtt_ms": round(reach.cost_s * 1000, 3) if reach is not None else None,
-            "models": [offer.name for offer in advert.models],
-            "slots": sum(offer.slots for offer in advert.models),
+            "models": [offer.name for offer in advert.models if not offer.down],
+            "slots": sum(offer.slots for offer in advert.models if not offer.down),
             "queue": None,
             "owner": advert.owner,
             "posture": advert.posture,

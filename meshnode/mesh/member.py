@@ -17,7 +17,7 @@ import msgspec
 import trio
 
 from meshnode.config import Config
-from meshnode.errors import InviteRefused
+from meshnode.errors import InviteRefused, SecretFileError
 from meshnode.gossip.overlay import is_loopback
 from meshnode.identity import MEMBERSHIP_LIFETIME_S, NodeKey
 from meshnode.identity.certificates import read_membership
@@ -205,12 +205,18 @@ class Member:
             )
             if found and found != kept:
                 kept = found
-                await trio.to_thread.run_sync(
-                    save_addresses, self._home.addresses, self.membership.mesh.id, found, abandon_on_cancel=False
-                )
+                await self._keep_addresses(found)
             with trio.move_on_after(REMEMBER_S):
                 await self.mesh.changed.wait()
             await trio.sleep(1.0)
+
+    async def _keep_addresses(self, found: tuple[str, ...]) -> None:
+        """They are hints: a node whose disk is full goes on without them."""
+        mesh = self.membership.mesh.id
+        try:
+            await trio.to_thread.run_sync(save_addresses, self._home.addresses, mesh, found, abandon_on_cancel=False)
+        except SecretFileError as error:
+            logger.warning("peers' addresses cannot be kept", reason=str(error))
 
     def _own_membership(self) -> Membership:
         """The mesh this node is in; a private one of its own at the first start."""

@@ -104,7 +104,8 @@ class Peers:
                 self._changed()
                 logger.info("linked", peer=peer.short, dialled=link.initiator)
                 await self._carry(link)
-                await trio.sleep_forever()
+                # Without gossip the pair would know less and less of each other: dialled anew, it begins again.
+                nursery.cancel_scope.cancel()
             finally:
                 self._over(peer, life)
 
@@ -140,8 +141,10 @@ class Peers:
         expected = dial.target if isinstance(dial.target, NodeId) else None
         try:
             found = await self._connect(dial.addresses, expected)
+            await self.live(found, dial.target if isinstance(dial.target, str) else None)
         except LinkError as error:
             logger.debug("dialling brought no link", addresses=dial.addresses, reason=str(error))
             self._handle(Failed(dial.target))
-            return
-        await self.live(found, dial.target if isinstance(dial.target, str) else None)
+        except Exception as error:  # crash barrier: one link's fault is not its neighbours'
+            log.crash(logger, "a dialled link crashed", error, addresses=dial.addresses)
+            self._handle(Failed(dial.target))

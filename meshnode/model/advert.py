@@ -27,7 +27,8 @@ RawId = Annotated[bytes, Meta(min_length=32, max_length=32)]
 class ModelOffer(msgspec.Struct, frozen=True, omit_defaults=True, rename={"quant": "q", "context": "c"}):
     """One model that a node serves now or can load.
 
-    `context` is the number of tokens really served per request; `slots` how many requests run at once; `features`
+    `down` says that its engine has stopped answering: the model exists, nobody can ask it now. `context` is the number
+    of tokens really served per request; `slots` how many requests run at once; `features`
     are words of `meshnode.model.job.FEATURES`; `digest` is the SHA-256 of the weights where known.
     """
 
@@ -35,6 +36,7 @@ class ModelOffer(msgspec.Struct, frozen=True, omit_defaults=True, rename={"quant
     context: Count = 0
     slots: Annotated[int, Meta(ge=0, le=4096)] = 1
     loaded: bool = True
+    down: bool = False
     family: Text = ""
     quant: Text = ""
     digest: Annotated[bytes, Meta(max_length=32)] = b""

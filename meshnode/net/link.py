@@ -189,7 +189,7 @@ class Link:
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
             self._end(LinkClosed(f"the connection broke: {error}"))
         except Exception as error:  # crash barrier: a fault of ours ends this link and no other
-            logger.exception("a link crashed", peer=self.peer.short)
+            log.crash(logger, "a link crashed", error, peer=self.peer.short)
             self._end(LinkClosed(f"this end crashed: {type(error).__name__}"))
 
     async def _read(self) -> None:
@@ -242,8 +242,8 @@ class Link:
                 code = CANCEL
         except LinkError as error:
             logger.debug("a stream of a peer ended early", peer=self.peer.short, reason=str(error))
-        except Exception:  # crash barrier: a handler's fault ends its stream, never the link
-            logger.exception("serving a peer's stream crashed", peer=self.peer.short)
+        except Exception as error:  # crash barrier: a handler's fault ends its stream, never the link
+            log.crash(logger, "serving a peer's stream crashed", error, peer=self.peer.short)
         finally:
             stream.leave(code)
 

@@ -90,14 +90,14 @@ async def _accept(welcome: Welcome, section: MeshSection, turnstile: Turnstile, 
                 timeout_s=section.handshake_timeout_s,
             )
         finally:
-            turnstile.leave()
+            turnstile.leave(address)
         handler = welcome.on_member if found.hint is None else welcome.on_join
         assert handler is not None
         await handler(found)
     except HandshakeFailed as error:
         logger.debug("a connection was refused", address=address, reason=str(error))
-    except Exception:  # crash barrier: one connection's fault is not its neighbours'
-        logger.exception("an accepted connection crashed", address=address)
+    except Exception as error:  # crash barrier: one connection's fault is not its neighbours'
+        log.crash(logger, "an accepted connection crashed", error, address=address)
     finally:
         await trio.aclose_forcefully(stream)
 

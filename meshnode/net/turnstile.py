@@ -6,6 +6,7 @@ Not for who passes it (handshake.py). Counterpart: listen.py.
 from __future__ import annotations
 
 import ipaddress
+from collections import Counter
 
 from meshnode.config.mesh import MeshSection
 
@@ -13,27 +14,39 @@ MAX_ADDRESSES = 4096
 """Buckets kept. When there are more, the full ones go first: forgetting those forgives nothing."""
 
 
+SHARE = 4
+"""One address may have this part of the half-open places: its rate alone would fill all of them with handshakes that
+never end."""
+
+
 class Turnstile:
-    """`enter` before a handshake, `leave` after each that was let in."""
+    """`enter` before a handshake, `leave` after each that was let in, from the same address."""
 
     def __init__(self, section: MeshSection) -> None:
         self._half_open_most = section.half_open
         self._per_s = section.handshakes_per_s
         self._burst = section.handshake_burst
-        self._half_open = 0
+        self._most_of_one = max(1, section.half_open // SHARE)
+        self._half_open: Counter[str] = Counter()
         # Address -> tokens left, and when that was so.
         self._buckets: dict[str, tuple[float, float]] = {}
 
     def enter(self, address: str, now: float) -> bool:
         """Whether a connection from `address` may begin; "" (no address) has no bucket."""
-        if self._half_open >= self._half_open_most or (address and not self._take(_network(address), now)):
+        network = _network(address)
+        if self._half_open.total() >= self._half_open_most:
             return False
-        self._half_open += 1
+        if network and (self._half_open[network] >= self._most_of_one or not self._take(network, now)):
+            return False
+        self._half_open[network] += 1
         return True
 
-    def leave(self) -> None:
+    def leave(self, address: str) -> None:
         """A handshake that was let in has ended, well or not."""
-        self._half_open -= 1
+        network = _network(address)
+        self._half_open[network] -= 1
+        if not self._half_open[network]:
+            del self._half_open[network]
 
     def _take(self, network: str, now: float) -> bool:
         left = self._tokens(network, now)

@@ -6,6 +6,7 @@ Not for metrics (metrics.py). Rooms call `get("room")` once, at import; `configu
 from __future__ import annotations
 
 import sys
+from traceback import extract_tb
 from typing import Any, TextIO
 
 # structlog.dev imports rich where it is installed, for tracebacks that are not asked for here: 3 MB in every node.
@@ -24,6 +25,15 @@ _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 def get(room: str) -> Any:
     """A logger whose lines say which room speaks. Calls take an event in words and fields."""
     return structlog.get_logger(room=room)
+
+
+def crash(logger: Any, what: str, error: BaseException, **fields: Any) -> None:
+    """Log where a fault of ours arose, not its text: that may hold what a client wrote."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    frames = extract_tb(error.__traceback__)
+    place = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else ""
+    logger.error(what, error=type(error).__name__, at=place, **fields)
 
 
 def configure(form: str = "text", level: str = "info", stream: TextIO | None = None) -> None:

@@ -74,6 +74,7 @@ class Offers:
                 standing = Exclusion(node, "draining", "is shutting down")
             elif way is None:
                 standing = Exclusion(node, "unreachable", "cannot be reached over any path")
+            down = Exclusion(node, "engine", "has it, but its engine is down")
             cost_s, hops = way or (0.0, MOST_HOPS + 1)
             for offer in advert.models:
                 found = Candidate(
@@ -86,7 +87,7 @@ class Offers:
                     cost_s=cost_s,
                     hops=hops,
                     price_micro=advert.price_micro_per_mtok,
-                    standing=standing,
+                    standing=standing or (down if offer.down else None),
                 )
                 self.by_name.setdefault(offer.name, []).append(found)
 

@@ -131,3 +131,16 @@ async def test_silence_is_ended_with_its_own_error(autojump_clock: MockClock, nu
         await answer.__anext__()
     assert raised.value.phase == "silence"
     assert told.ends == [("deadline_exceeded", False)]
+
+
+async def test_an_answer_given_up_between_two_reads_was_not_whole(
+    autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    told = Told()
+    await nursery.start(told.watch.run)
+    answer = told.of(Inner(EVENT), silence_s=5.0)
+    await answer.__anext__()
+    await trio.sleep(10.0)
+    with pytest.raises(DeadlineExceeded):
+        await answer.__anext__()
+    assert told.ends == [("deadline_exceeded", False)]

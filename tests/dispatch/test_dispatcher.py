@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from io import StringIO
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,8 @@ from meshnode.errors import (
     PeerFailed,
     RequestError,
 )
+from meshnode.net import Link, LinkStream
+from meshnode.observe import log
 from tests.kit.world import EVENT, LAST, ScriptedEngine, World, WorldNode, world
 
 MODEL = "m"
@@ -252,3 +256,74 @@ async def test_full_slots_queue_and_a_full_queue_refuses(tmp_path: Path, autojum
                 await trio.testing.wait_all_tasks_blocked()
         assert sorted(outcomes) == ["full", "full", "ok", "ok", "ok"]
         assert engine.running == 0
+
+
+async def test_a_request_id_that_a_client_uses_again_is_answered_again(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    async with world(tmp_path) as where:
+        _, asker = await pair(where, ScriptedEngine(MODEL))
+        job = asker.job(MODEL)
+        for _ in range(2):
+            answer = await asker.dispatcher.dispatch(job)
+            assert b"".join([chunk async for chunk in answer]) == EVENT + LAST
+
+
+async def test_an_answer_that_never_falls_silent_still_ends_with_its_deadline(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    async with world(tmp_path) as where:
+        engine = ScriptedEngine(MODEL, [EVENT, *([5.0, EVENT] * 100), LAST])
+        _, asker = await pair(where, engine)
+        began = trio.current_time()
+        with pytest.raises(DeadlineExceeded) as caught:
+            await asker.ask_whole(MODEL, timeout_s=20.0)
+        assert caught.value.phase == "total"
+        assert 20.0 <= trio.current_time() - began <= 22.0
+        await engine.until(running=0)
+
+
+@pytest.mark.parametrize("status", ["abc", "999", "101", "\N{SUPERSCRIPT TWO}00"])
+async def test_a_status_that_is_none_is_the_peers_failure(
+    tmp_path: Path, autojump_clock: MockClock, status: str
+) -> None:
+    async with world(tmp_path) as where:
+        server, asker = await pair(where, ScriptedEngine(MODEL))
+        server.inbound.serve = _saying([(":status", status)])  # type: ignore[method-assign]
+        with pytest.raises(PeerFailed):
+            await asker.ask(MODEL)
+
+
+async def test_a_peer_gives_a_client_no_headers_of_its_own_choice(tmp_path: Path, autojump_clock: MockClock) -> None:
+    async with world(tmp_path) as where:
+        server, asker = await pair(where, ScriptedEngine(MODEL))
+        said = [(":status", "200"), ("content-type", "text/plain"), ("refresh", "0;url=http://evil.example")]
+        server.inbound.serve = _saying(said)  # type: ignore[method-assign]
+        answer = await asker.ask(MODEL)
+        assert answer.headers["content-type"] == "text/plain"
+        assert "refresh" not in answer.headers
+        await answer.aclose()
+
+
+async def test_what_an_engine_says_when_it_fails_is_not_logged(tmp_path: Path, autojump_clock: MockClock) -> None:
+    """llama-server quotes the messages that it could not parse."""
+    lines = StringIO()
+    log.configure("json", "debug", lines)
+    try:
+        async with world(tmp_path) as where:
+            _, asker = await pair(where, ScriptedEngine(MODEL, refuse=EngineFailed("cannot parse: a canary sang")))
+            with pytest.raises(EngineFailed, match="canary"):
+                await asker.ask(MODEL)
+    finally:
+        log.configure()
+    assert "a server did not answer" in lines.getvalue()
+    assert "canary" not in lines.getvalue()
+
+
+def _saying(head: list[tuple[str, str]]) -> Callable[[Link, LinkStream], Awaitable[None]]:
+    async def serve(link: Link, stream: LinkStream) -> None:
+        await stream.send_head(head)
+        await stream.send(b"x")
+        await stream.finish([("meshnode-done", "1")])
+
+    return serve

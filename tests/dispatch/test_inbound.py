@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from trio.testing import MockClock
 
 from meshnode.dispatch import remote, wire
 from meshnode.dispatch.wire import envelope_of
-from meshnode.errors import BadRequest, Draining, NoPeerReachable, RequestError
+from meshnode.errors import BadRequest, Draining, EngineFailed, NoPeerReachable, RequestError
 from tests.kit.world import EVENT, LAST, ScriptedEngine, World, WorldNode, world
 
 MODEL = "m"
@@ -115,3 +116,26 @@ async def test_a_body_that_is_no_request_is_the_clients_fault(tmp_path: Path, au
         asker, server = await linked(where)
         envelope = envelope_of(asker.job(MODEL), 1, server.id, trio.current_time())
         assert isinstance(await refused(asker, server, envelope, b"{"), BadRequest)
+
+
+@pytest.mark.parametrize(
+    ("script", "outcome"),
+    [([EVENT, LAST], "ok"), ([EVENT, 1e6], "cancelled"), ([EVENT, EngineFailed("died")], "engine_failed")],
+)
+async def test_jobs_are_counted_by_how_they_ended(
+    tmp_path: Path, autojump_clock: MockClock, script: list[bytes | float | Exception], outcome: str
+) -> None:
+    async with world(tmp_path) as where:
+        server = await where.add("server", engine=ScriptedEngine(MODEL, script))
+        asker = await where.add("asker", peers=("server",))
+        await asker.until_reachable({"server"}, model_of="server")
+        with trio.move_on_after(5), suppress(RequestError):
+            answer = await asker.ask(MODEL)
+            try:
+                async for _ in answer:
+                    pass
+            finally:
+                await answer.aclose()
+        await server.inbound.drained()
+        counted = server.inbound._around.metrics.render().decode()
+        assert f'meshnode_served_total{{kind="serve",outcome="{outcome}"}} 1.0' in counted

@@ -37,6 +37,22 @@ class Published:
                 await self._news.wait()
 
 
+async def test_a_model_whose_engine_went_down_is_still_told_of_as_down(nursery: trio.Nursery, fake: FakeEngine) -> None:
+    async with trio.open_nursery() as running:
+        published = Published(EngineSection(engines=("none",), urls=(fake.url,), probe_s=0.05))
+        await running.start(published.engines.run)
+        await published.until(["fake-model"])
+        fake.die()
+        await published.until([])
+        (lost,) = published.engines.advertised()
+        assert (lost.name, lost.down, lost.loaded) == ("fake-model", True, False)
+        assert published.engines.find("fake-model") is None
+        fake.revive()
+        await published.until(["fake-model"])
+        assert [offer.down for offer in published.engines.advertised()] == [False]
+        running.cancel_scope.cancel()
+
+
 async def test_engines_that_come_and_go_are_published(nursery: trio.Nursery, fake: FakeEngine) -> None:
     async with trio.open_nursery() as running:
         published = Published(EngineSection(urls=(fake.url,), probe_s=0.02))

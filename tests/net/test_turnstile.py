@@ -3,7 +3,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from meshnode.config.mesh import MeshSection
-from meshnode.net.turnstile import MAX_ADDRESSES, Turnstile
+from meshnode.net.turnstile import MAX_ADDRESSES, SHARE, Turnstile
 
 SECTION = MeshSection()
 
@@ -22,7 +22,7 @@ def test_half_open_connections_are_bounded_over_all_addresses() -> None:
     assert gate.enter("10.0.0.1", 0.0)
     assert gate.enter("10.0.0.2", 0.0)
     assert not gate.enter("10.0.0.3", 0.0)
-    gate.leave()
+    gate.leave("10.0.0.2")
     assert gate.enter("10.0.0.3", 0.0)
 
 
@@ -48,3 +48,13 @@ def test_the_table_is_bounded_and_forgets_no_offender_while_others_are_idle() ->
         assert gate.enter(f"11.{number >> 16}.{number >> 8 & 255}.{number & 255}", now)
     assert len(gate._buckets) <= MAX_ADDRESSES
     assert gate._tokens("10.0.0.1", 100.0) < 5
+
+
+def test_one_address_leaves_room_for_others_however_slow_its_handshakes_are() -> None:
+    gate = Turnstile(SECTION)
+    let_in = [gate.enter("10.0.0.1", second / 20) for second in range(20 * int(SECTION.handshake_timeout_s))]
+    assert sum(let_in) == SECTION.half_open // SHARE
+    assert gate.enter("10.0.0.2", 5.0)
+    gate.leave("10.0.0.1")
+    assert gate.enter("10.0.0.1", 5.0)
+    assert not gate.enter("10.0.0.1", 5.0)

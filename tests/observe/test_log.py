@@ -42,3 +42,19 @@ def test_an_exception_is_shown_without_the_values_of_its_frames() -> None:
         log.get("net").exception("it crashed")
     assert "ValueError" in out.getvalue()
     assert secret not in out.getvalue()
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_a_crash_is_logged_by_its_place_and_never_by_its_text(form: str) -> None:
+    out = io.StringIO()
+    log.configure(form, stream=out)
+    try:
+        try:
+            raise ExceptionGroup("", [ValueError("a canary sang")])
+        except ExceptionGroup as error:
+            group = error
+        log.crash(log.get("net"), "a link crashed", group, peer="nq4f-7kta")
+    finally:
+        log.configure()
+    assert "ValueError" in out.getvalue() and "a link crashed" in out.getvalue()
+    assert "canary" not in out.getvalue()

@@ -89,6 +89,7 @@ def test_features_that_are_never_together_are_all_named() -> None:
     ("view", "why"),
     [
         (star(1, {1: {"draining": True}}), "n1 is shutting down"),
+        (star(1, {1: {"models": (offer(down=True),)}}), "n1 has it, but its engine is down"),
         (dataclasses.replace(star(1), links={}), "n1 cannot be reached over any path"),
         (mesh([(n, n + 1, 5) for n in range(6)], changes={n: {"models": ()} for n in range(6)}), "n6 is 6 hops away"),
         (mesh([], 1), "n0 has no engine ready for it"),
