@@ -25,6 +25,10 @@ Messages = str | Sequence[Mapping[str, Any]]
 """A prompt, or OpenAI chat messages."""
 
 
+EVENT_BYTES = 1 << 20
+"""No engine writes longer events; a server that never ends one must not fill memory."""
+
+
 @dataclass(frozen=True, slots=True)
 class Reply:
     """A whole answer. `usage` is the engine's own count; `route` the `x-meshnode-*` facts by their last words."""
@@ -136,6 +140,8 @@ class ChatStream(AbstractAsyncContextManager["ChatStream"]):
         self._buffer += data
         *events, rest = bytes(self._buffer).replace(b"\r\n", b"\n").split(b"\n\n")
         self._buffer = bytearray(rest)
+        if len(rest) > EVENT_BYTES:
+            raise EngineFailed(f"the answer has an event of more than {EVENT_BYTES} bytes")
         for event in events:
             payload = event.partition(b"data:")[2].strip()
             if payload and payload != b"[DONE]" and self._error is None:
@@ -161,7 +167,7 @@ class ChatStream(AbstractAsyncContextManager["ChatStream"]):
 def _decode(data: bytes) -> _Completion:
     try:
         return _completion.decode(data)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise EngineFailed("the engine's answer is not a chat completion") from error
 
 

@@ -192,3 +192,10 @@ class TestStream:
     async def test_it_is_read_inside_its_block_only(self) -> None:
         with pytest.raises(RuntimeError):
             await anext(stream_of(Given()))
+
+
+async def test_an_event_without_end_fills_no_memory() -> None:
+    async with stream_of(Given(*[b"x" * 100_000] * 1000)) as chunks:
+        with pytest.raises(EngineFailed, match="event of more than"):
+            await anext(chunks)
+        assert len(chunks._buffer) < 2 * chat.EVENT_BYTES

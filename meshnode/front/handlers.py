@@ -28,6 +28,7 @@ BACKSTOP_S = 2.0
 MAX_TIMEOUT_S = 86_400.0
 
 _SANE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+_TRACEPARENT = re.compile(r"[0-9a-f-]{1,64}")
 _PRIORITIES = {"high": Priority.HIGH, "normal": Priority.NORMAL, "low": Priority.LOW}
 _LABELS = {label.value: label for label in Label}
 
@@ -78,7 +79,8 @@ def make_job(request: Incoming, request_id: str, doors: Doors, section: FrontSec
         deadline=trio.current_time() + _timeout_s(headers, usual_s),
         label=_word(headers, "x-meshnode-label", _LABELS, Label.INTERNAL),
         priority=_word(headers, "x-meshnode-priority", _PRIORITIES, Priority.NORMAL),
-        traceparent=headers.get("traceparent", "")[:64],
+        # Another trace's form is nobody's fault, and may hold what does not travel.
+        traceparent=trace if _TRACEPARENT.fullmatch(trace := headers.get("traceparent", "")) else "",
     )
 
 

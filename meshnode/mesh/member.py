@@ -71,6 +71,7 @@ class Member:
         self._rng = rng
         self._advert: Advert | None = None
         self._rejoined = trio.Event()
+        self._joining = False
         self.membership = self._own_membership()
         self._settle()
 
@@ -122,8 +123,14 @@ class Member:
                 f"{'node' if others == 1 else 'nodes'}: "
                 "a node is in one mesh at a time, so use the invite with another home (--home)"
             )
+        if self._joining:
+            raise InviteRefused("this node is joining a mesh already: wait for that to end")
         node = self._config.node
-        joined = await join_with(self._home, token, self._config.mesh, name=own_name(node.name), owner=node.owner)
+        self._joining = True
+        try:
+            joined = await join_with(self._home, token, self._config.mesh, name=own_name(node.name), owner=node.owner)
+        finally:
+            self._joining = False
         save_addresses(self._home.addresses, joined.membership.mesh.id, joined.addresses)
         self.membership = joined.membership
         self._settle()

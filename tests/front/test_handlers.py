@@ -77,6 +77,12 @@ class TestJob:
         assert (job.deadline, job.priority, job.label) == (7.5, Priority.LOW, Label.SENSITIVE)
         assert (job.traceparent, job.origin) == ("00-aa-bb-01", mesh.doors().me)
 
+    @pytest.mark.parametrize("trace", ["", "a" * 63 + " b", "00-é-bb-01", "a" * 65])
+    async def test_carries_no_trace_that_would_not_travel(self, trace: str, autojump_clock: MockClock) -> None:
+        headers = {"traceparent": trace}
+        job = make_job(Incoming("POST", CHAT, headers, chat_body(False)), "r", Mesh().doors(), FrontSection())
+        assert job.traceparent == ""
+
     @pytest.mark.parametrize(("stream", "deadline"), [(False, 600.0), (True, 3600.0)])
     async def test_has_the_usual_deadline(self, stream: bool, deadline: float, autojump_clock: MockClock) -> None:
         job = make_job(Incoming("POST", CHAT, {}, chat_body(stream)), "r", Mesh().doors(), FrontSection())

@@ -165,3 +165,21 @@ async def test_a_node_without_a_listener_cannot_invite(tmp_path: Path) -> None:
     member = Member(home, home.node_key(), config("quiet"), Pipes((), ()), no_jobs, Random(1))
     with pytest.raises(InviteRefused, match="nobody can reach it"):
         member.invite(600)
+
+
+async def test_two_joins_at_once_are_one(tmp_path: Path) -> None:
+    async with running(tmp_path, "one") as one, running(tmp_path, "two") as two, running(tmp_path, "laptop") as laptop:
+        tokens = [one.member.invite(600), two.member.invite(600)]
+        outcomes: list[str] = []
+
+        async def use(token: str) -> None:
+            try:
+                outcomes.append(" ".join(await laptop.member.join(token)))
+            except InviteRefused as error:
+                outcomes.append(str(error))
+
+        async with trio.open_nursery() as nursery:
+            for token in tokens:
+                nursery.start_soon(use, token)
+        assert sum("joining a mesh" in outcome for outcome in outcomes) == 1
+        assert laptop.member.membership.mesh in (one.member.membership.mesh, two.member.membership.mesh)

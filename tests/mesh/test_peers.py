@@ -14,7 +14,7 @@ from meshnode.mesh import member
 from meshnode.mesh.gossiper import Gossiper
 from meshnode.model.advert import ModelOffer
 from meshnode.net import Link
-from tests.kit.world import ScriptedEngine, world
+from tests.kit.world import world
 
 
 async def test_a_crash_at_a_dialled_link_ends_that_link_only(
