@@ -41,6 +41,9 @@ from meshnode.version import __version__
 TOMBSTONE_S = 0.2
 """How long the farewell has to leave this node's links before they close."""
 
+MEMORY_S = 10.0
+"""Between looks at free memory, for status pages."""
+
 
 class Node(AbstractAsyncContextManager["Node"]):
     """One peer of the mesh.
@@ -133,6 +136,7 @@ class Node(AbstractAsyncContextManager["Node"]):
                     async with trio.open_nursery() as mesh:
                         await mesh.start(self.member.run)
                         await mesh.start(self._watch.run)
+                        mesh.start_soon(self._watch_memory)
                         stop = trio.Event()
                         async with trio.open_nursery() as doors:
                             await doors.start(partial(front.serve, self.asgi, api, self.config.front,
@@ -159,7 +163,7 @@ class Node(AbstractAsyncContextManager["Node"]):
         self.router = Router(config.dispatch, config.routing)
         self.engines = Engines(config.engine, self.home.models, self._describe)
         self.local = Local(config.engine, self.engines.find, self.engines.engines)
-        self._memory = await trio.to_thread.run_sync(memory)
+        self.memory = await trio.to_thread.run_sync(memory)
         self.member = Member(self.home, key, config, await self._open_pipes(), self._serve, SystemRandom())
         around = Surroundings(
             me=key.id,
@@ -204,12 +208,18 @@ class Node(AbstractAsyncContextManager["Node"]):
             version=__version__,
             addresses=self.member.addresses,
             models=self.engines.advertised(),
-            hardware=self._memory.hardware,
+            hardware=self.memory.hardware,
             owner=self.config.node.owner,
             relay=self.config.mesh.relay,
             draining=self.local.draining,
         )
         self.member.describe(advert)
+
+    async def _watch_memory(self) -> None:
+        """A driver may take tens of milliseconds to answer: in a thread, so that no stream waits for it."""
+        while True:
+            await trio.sleep(MEMORY_S)
+            self.memory = await trio.to_thread.run_sync(memory)
 
     def _whereabouts(self) -> Mapping[str, Any]:
         return {"pid": os.getpid(), "api": self.api, "mesh": self.mesh_address, "node": self.id.text}

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from meshnode.dialects import ModelCard, cards
-from meshnode.engine import memory
+from meshnode.engine import Memory
 from meshnode.front import Doors
 from meshnode.front.overview import Overview
 from meshnode.identity.invites import MAX_LIFETIME_S
@@ -94,7 +94,7 @@ class Presence:
                 "nodes": len(view.adverts),
             },
             "api": node.api,
-            "hardware": _hardware(),
+            "hardware": _hardware(node.memory),
             "engines": self._engines(),
             "models": self._overview.models(view),
             "peers": self.peers(),
@@ -148,8 +148,7 @@ class Presence:
         )
 
 
-def _hardware() -> dict[str, Any]:
-    found = memory()
+def _hardware(found: Memory) -> dict[str, Any]:
     hardware = found.hardware
     gpus = [{"name": hardware.gpu, "count": hardware.gpus, "memory_bytes": hardware.vram_bytes,
              "free_bytes": found.free_vram_bytes}] if hardware.gpus else []  # fmt: skip

@@ -46,8 +46,6 @@ class MeshSection:
     control_frames_per_min: Positive = 1000
     # A stream that may not send for so long is cancelled: a client that stopped reading must not hold a slot.
     credit_timeout_s: Seconds = 30.0
-    # Keys older than this are due for a new handshake.
-    renew_s: Seconds = 3600.0
     # Bytes waiting to be written on one link before its producers wait.
     write_buffer_bytes: Bytes = 1 << 20
     # Up to this many nodes everyone is linked to everyone (protocol.md §5).

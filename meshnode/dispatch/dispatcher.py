@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 
 logger = log.get("dispatch")
 
+HASTY_S = 5.0
+"""A deadline this much shorter than the usual patience is the client's own haste."""
+
 REQUEST_ID_CHARACTERS = 96
 """Of a request's id in its job's id between nodes, which has 128 at most, so that logs of all hops can be joined."""
 
@@ -125,7 +128,9 @@ class Dispatcher:
                 raise
             else:
                 if patience.cancelled_caught:
-                    around.router.failed(flight, trio.current_time())
+                    # A deadline that its client cut short says little of the server.
+                    short = job.deadline < began + phase_s - HASTY_S
+                    (around.router.cancelled if short else around.router.failed)(flight, trio.current_time())
                     raise self._too_slow(job, attempt, trio.current_time() - began)
                 around.router.first_token(flight, trio.current_time())
                 return _Tried(answer, attempt, flight, course.number)

@@ -6,6 +6,7 @@ decide; after the head, an error travels in the trailers. Counterpart: remote.py
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import trio
@@ -21,8 +22,10 @@ from meshnode.errors import (
     Draining,
     LinkError,
     NoPeerReachable,
+    Overloaded,
     RequestError,
 )
+from meshnode.model.ids import NodeId
 from meshnode.observe import log
 
 if TYPE_CHECKING:
@@ -34,6 +37,9 @@ if TYPE_CHECKING:
 
 logger = log.get("dispatch")
 
+BODIES_HELD = 2
+"""Bodies of the largest size that one peer's jobs may hold here together: 64 MiB (reliability.md T15)."""
+
 
 class Inbound:
     """Serves what peers send. One `serve` runs per stream, owned by the link and cancelled with the stream."""
@@ -42,6 +48,7 @@ class Inbound:
         self._around = around
         self._seen = seen
         self._body_limit = body_limit_bytes
+        self._held: Counter[NodeId] = Counter()
         self.running = 0
         self._idle = trio.Event()
 
@@ -55,12 +62,14 @@ class Inbound:
         """Answer one stream. Whatever goes wrong becomes an error head or an error trailer."""
         self.running += 1
         kind, outcome = "refuse", "cancelled"
+        body = bytearray()
         try:
             envelope = wire.read((await stream.head()).items())
             kind = "serve" if envelope.target == self._around.me else "relay"
             with trio.fail_after(envelope.remaining_s):
                 self._check(envelope, link)
-                answer = await (self._answer if kind == "serve" else self._pass_on)(envelope, stream)
+                await self._read_body(link.peer, stream, body)
+                answer = await (self._answer if kind == "serve" else self._pass_on)(envelope, bytes(body))
             outcome = await self._copy(answer, stream)
         except (RequestError, DecodeError, trio.TooSlowError) as error:
             refusal = _as_request_error(error)
@@ -71,6 +80,9 @@ class Inbound:
             logger.debug("the asking peer went away", peer=link.peer.short, reason=str(error))
         finally:
             self.running -= 1
+            self._held[link.peer] -= len(body)
+            if not self._held[link.peer]:
+                del self._held[link.peer]
             self._around.metrics.served(kind, outcome)
             if not self.running:
                 self._idle.set()
@@ -84,12 +96,11 @@ class Inbound:
         if not self._seen.first((envelope.origin, envelope.id, envelope.attempt), trio.current_time()):
             raise BadRequest("this attempt of the job has been here before")
 
-    async def _answer(self, envelope: wire.Envelope, stream: LinkStream) -> LocalAnswer:
-        body = await self._read_body(stream)
+    async def _answer(self, envelope: wire.Envelope, body: bytes) -> LocalAnswer:
         facts = read_facts(envelope.route, body, {})
         return await self._around.local.serve(envelope.job(body, facts, trio.current_time()))
 
-    async def _pass_on(self, envelope: wire.Envelope, stream: LinkStream) -> RemoteAnswer:
+    async def _pass_on(self, envelope: wire.Envelope, body: bytes) -> RemoteAnswer:
         view = self._around.view()
         target = view.name(envelope.target)
         if not self._around.relays:
@@ -100,16 +111,19 @@ class Inbound:
         link = self._around.link(hop) if hop is not None else None
         if link is None:
             raise NoPeerReachable(f"there is no path from {view.name(self._around.me)} to {target}")
-        body = await self._read_body(stream)
         return await remote.ask(link, envelope, body, self._around.me, target)
 
-    async def _read_body(self, stream: LinkStream) -> bytes:
-        body = bytearray()
+    async def _read_body(self, peer: NodeId, stream: LinkStream, body: bytearray) -> None:
+        """Fill `body`. What all jobs of one peer hold is bounded too: a thousand streams may not each bring the most."""
         while data := await stream.receive_some():
             body += data
+            self._held[peer] += len(data)
             if len(body) > self._body_limit:
                 raise BodyTooLarge(f"request bodies may have {self._body_limit} bytes here")
-        return bytes(body)
+            if self._held[peer] > BODIES_HELD * self._body_limit:
+                raise Overloaded(
+                    "this node holds all the requests that it takes of one peer at once", retry_after_s=1.0
+                )
 
     async def _copy(self, answer: LocalAnswer | RemoteAnswer, stream: LinkStream) -> str:
         """The answer onto the stream; "ok", or the code of the error that cut it."""

@@ -6,7 +6,7 @@ Not for queueing (slots), choosing between nodes (routing), or the meaning of by
 from meshnode.engine.adapter import Engine, State
 from meshnode.engine.client import EngineAnswer, EngineClient
 from meshnode.engine.engines import Engines
-from meshnode.engine.memory import Memory, hardware, memory
+from meshnode.engine.memory import Memory, memory
 from meshnode.engine.models import SMOLLM2, ModelSource, ModelStore
 from meshnode.engine.probe import Place, detect
 
@@ -22,6 +22,5 @@ __all__ = [
     "Place",
     "State",
     "detect",
-    "hardware",
     "memory",
 ]

@@ -33,11 +33,6 @@ def memory() -> Memory:
     return Memory(hardware, free, int(system.available))
 
 
-def hardware() -> Hardware:
-    """The machine as adverts tell it."""
-    return memory().hardware
-
-
 def _cards() -> tuple[list[str], int, int]:
     """Names of the cards, and the sums of their memory and free memory in bytes."""
     # Imported late: on most machines there is nothing to ask, and a node should be small.

@@ -3,7 +3,7 @@
     config.toml     read by config                     node.key       the node's Ed25519 seed
     mesh.cbor       mesh, chain, perhaps its root      invites.cbor   open invites: hints and derived keys
     incarnation     starts of this node, ever growing  control.secret what the local CLI proves itself with
-    run.json        where the running node listens     lock, models/, logs/
+    run.json        where the running node listens     lock, addresses.cbor, models/
 
 Synchronous, for start-up (or a thread). Not for what certificates mean (identity). Counterpart: node.py opens it.
 """
@@ -76,10 +76,9 @@ class Home:
         self.run = path / "run.json"
         self.addresses = path / "addresses.cbor"
         self.models = path / "models"
-        self.logs = path / "logs"
         self._wall_clock = wall_clock
         self._lock: HomeLock | None = None
-        for directory in (path, self.models, self.logs):
+        for directory in (path, self.models):
             private_directory(directory)
 
     def __enter__(self) -> Self:
@@ -91,12 +90,6 @@ class Home:
     ) -> None:
         if self._lock is not None:
             self._lock.release()
-
-    def engine_log(self, engine: str) -> Path:
-        """Where an engine's output goes. `engine` is a plain name, never a path."""
-        if not engine or "/" in engine or engine.startswith("."):
-            raise ValueError(f"not a plain name: {engine!r}")
-        return self.logs / f"{engine}.log"
 
     def node_key(self) -> NodeKey:
         """This node's identity; made on the first start. Raises SecretFileError, also when the key is gone but a

@@ -104,8 +104,10 @@ class Mesh:
         self._tell()
 
     def leave(self) -> None:
-        """Tell everybody that this node is going."""
+        """Tell everybody that this node is going, and neighbours to open no more streams."""
         self._gossiper.leave()
+        for link in self.peers.links.values():
+            link.goaway()
 
     async def accept(self, link: Link, stream: LinkStream) -> None:
         """Take one stream that a peer opened: gossip is read here, everything else is a job."""

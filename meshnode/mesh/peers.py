@@ -96,11 +96,11 @@ class Peers:
         link = self._build(found)
         async with trio.open_nursery() as nursery:
             life = self._lives[peer] = _Life(link, nursery.cancel_scope, trio.current_time())
+            if rival is not None:
+                rival.scope.cancel()
             try:
                 await nursery.start(self._run, life)
                 self._handle(Linked(peer, address))
-                if rival is not None:
-                    rival.scope.cancel()
                 self._changed()
                 logger.info("linked", peer=peer.short, dialled=link.initiator)
                 await self._carry(link)

@@ -28,4 +28,8 @@ class View:
     def name(self, node: NodeId) -> str:
         """A node's readable name, or the short form of its id."""
         advert = self.adverts.get(node)
-        return advert.name if advert is not None and advert.name else node.short
+        name = advert.name if advert is not None else ""
+        if not name.isprintable():
+            # A name is another machine's word: it may not move a terminal's cursor or break a header.
+            name = "".join(character for character in name if character.isprintable())
+        return name or node.short

@@ -75,7 +75,6 @@ class Link:
         self._idle: trio.Event | None = None
         self._heard = False
         self._misses = 0
-        self._since = trio.current_time()
         self._nursery: trio.Nursery | None = None
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -140,11 +139,6 @@ class Link:
     def streams(self) -> int:
         """Streams that are open now, both ways, or have bytes to send."""
         return self.mux.streams
-
-    @property
-    def worn(self) -> bool:
-        """Whether its keys are old or much used: link anew, then `goaway` this one."""
-        return self._transport.worn or trio.current_time() - self._since >= self._section.renew_s
 
     # For LinkStream; none of these waits.
 

@@ -49,7 +49,7 @@ class TestPlace:
 
     def test_directories_are_private_and_secrets_too(self, home: Home) -> None:
         furnish(home)
-        assert {stat.S_IMODE(path.stat().st_mode) for path in (home.path, home.models, home.logs)} == {0o700}
+        assert {stat.S_IMODE(path.stat().st_mode) for path in (home.path, home.models)} == {0o700}
         assert {stat.S_IMODE((home.path / name).stat().st_mode) for name in SECRET_FILES} == {0o600}
 
     def test_two_nodes_do_not_share_it(self, home: Home) -> None:
@@ -57,12 +57,6 @@ class TestPlace:
             pass
         with Home(home.path):
             pass
-
-    @pytest.mark.parametrize("name", ["", "../x", "a/b", ".hidden"])
-    def test_an_engine_log_stays_in_its_folder(self, home: Home, name: str) -> None:
-        assert home.engine_log("llama-server").parent == home.logs
-        with pytest.raises(ValueError, match="plain name"):
-            home.engine_log(name)
 
 
 class TestIdentity:

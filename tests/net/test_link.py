@@ -192,14 +192,6 @@ async def test_a_stream_nobody_reads_is_cancelled_after_its_time(autojump_clock:
         assert pair.listener.reason is None
 
 
-async def test_a_link_is_worn_after_its_time(autojump_clock: trio.testing.MockClock) -> None:
-    async with linked() as pair:
-        assert not pair.dialer.worn
-        await trio.sleep(SECTION.renew_s)
-        assert pair.dialer.worn and pair.listener.worn
-        assert pair.dialer.reason is None
-
-
 async def test_cancelling_the_asker_cancels_the_server(autojump_clock: trio.testing.MockClock) -> None:
     cancelled = trio.Event()
 
