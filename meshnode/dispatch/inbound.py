@@ -114,16 +114,15 @@ class Inbound:
         return await remote.ask(link, envelope, body, self._around.me, target)
 
     async def _read_body(self, peer: NodeId, stream: LinkStream, body: bytearray) -> None:
-        """Fill `body`. What all jobs of one peer hold is bounded too: a thousand streams may not each bring the most."""
+        """Fill `body`. What one peer's jobs hold together is bounded too: a thousand streams may not each bring the
+        most."""
         while data := await stream.receive_some():
             body += data
             self._held[peer] += len(data)
             if len(body) > self._body_limit:
                 raise BodyTooLarge(f"request bodies may have {self._body_limit} bytes here")
             if self._held[peer] > BODIES_HELD * self._body_limit:
-                raise Overloaded(
-                    "this node holds all the requests that it takes of one peer at once", retry_after_s=1.0
-                )
+                raise Overloaded("this node holds as much of one peer's requests as it takes", retry_after_s=1.0)
 
     async def _copy(self, answer: LocalAnswer | RemoteAnswer, stream: LinkStream) -> str:
         """The answer onto the stream; "ok", or the code of the error that cut it."""

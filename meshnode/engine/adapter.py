@@ -45,8 +45,9 @@ class State(enum.Enum):
 class Engine:
     """An OpenAI-compatible server at one URL.
 
-    `offers` is what it serves as of the last `refresh`, `lost` what it served until it went down, `slots` how many requests it runs at once, `state` and
-    `detail` what people are told. A kind that says more of itself overrides `describe`.
+    `offers` is what it serves as of the last `refresh`, `lost` what it served until it went down, `slots` how many
+    requests it runs at once, `state` and `detail` what people are told. A kind that says more of itself overrides
+    `describe`.
     """
 
     kind = "openai"

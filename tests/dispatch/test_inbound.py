@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from contextlib import suppress
 from pathlib import Path
@@ -12,7 +13,7 @@ from trio.testing import MockClock
 
 from meshnode.dispatch import remote, wire
 from meshnode.dispatch.wire import envelope_of
-from meshnode.errors import BadRequest, Draining, EngineFailed, NoPeerReachable, RequestError
+from meshnode.errors import BadRequest, Draining, EngineFailed, LinkError, NoPeerReachable, RequestError
 from tests.kit.world import EVENT, LAST, ScriptedEngine, World, WorldNode, world
 
 MODEL = "m"
@@ -139,3 +140,24 @@ async def test_jobs_are_counted_by_how_they_ended(
         await server.inbound.drained()
         counted = server.inbound._around.metrics.render().decode()
         assert f'meshnode_served_total{{kind="serve",outcome="{outcome}"}} 1.0' in counted
+
+
+async def test_what_one_peers_requests_hold_together_is_bounded(tmp_path: Path, autojump_clock: MockClock) -> None:
+    async with world(tmp_path) as where:
+        asker, server = await linked(where)
+        link = asker.member.link(server.id)
+        assert link is not None
+        most = 1 << 20
+        streams = []
+        for _ in range(3):
+            envelope = envelope_of(asker.job(MODEL), 1, server.id, trio.current_time())
+            stream = await link.request(wire.write(envelope, asker.id), end=False)
+            streams.append(stream)
+            with trio.move_on_after(5), contextlib.suppress(LinkError):
+                await stream.send(b"x" * (most - 10))
+        head = await streams[-1].head()
+        assert head[":status"] == "429" and head[wire.ERROR] == "overloaded"
+        for stream in streams:
+            stream.reset()
+        await trio.testing.wait_all_tasks_blocked()
+        assert (await asker.ask_whole(MODEL))[1] == EVENT + LAST
