@@ -3,8 +3,8 @@
     pip install 'meshnode[embedded]'
     python examples/ask_two_ways.py
 
-Needs nothing else: where no engine runs on this machine, the embedded one answers. `--home DIR` keeps the node's keys
-and model somewhere else than the usual place.
+Needs nothing else: where no engine runs on this machine, the embedded one answers. Beside a node that runs already,
+`--home DIR` gives this one a folder of its own for keys and model.
 """
 
 from __future__ import annotations
@@ -41,4 +41,7 @@ async def main(home: Path | None) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Ask a model through a node in this program.")
     parser.add_argument("--home", type=Path)
-    trio.run(main, parser.parse_args().home)
+    try:
+        trio.run(main, parser.parse_args().home)
+    except meshnode.errors.MeshnodeError as error:
+        raise SystemExit(f"{error}") from error

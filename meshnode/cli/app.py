@@ -7,6 +7,7 @@ no sense, 130 interrupted.
 from __future__ import annotations
 
 import enum
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -104,7 +105,7 @@ def up(
     log_level: Annotated[LogLevel, typer.Option(help="The least that is logged.")] = LogLevel.info,
     hello: Annotated[bool, typer.Option("--hello", help="Ask a model one question once it is ready.")] = False,
 ) -> None:
-    """Start this machine's node; a signal stops it, a second one at once."""
+    """Start this machine's node. Ctrl-C lets answers in flight finish and stops it; a second one stops it at once."""
     as_json = log_format is LogFormat.json
     flags: dict[str, dict[str, Any]] = {
         "front": {"api": api},
@@ -116,6 +117,8 @@ def up(
         "node": {"name": name},
     }
     given = {section: {k: v for k, v in table.items() if v is not None} for section, table in flags.items()}
+    for option, addresses in (("--api", [api]), ("--mesh", [mesh]), ("--peer", peer or [])):
+        _check_addresses(option, [address for address in addresses if address not in (None, "none")])
     with reported(as_json):
         from meshnode.cli import lean
         from meshnode.cli.up import Launch
@@ -125,16 +128,24 @@ def up(
         raise typer.Exit(start(Launch(home, given, as_json, log_level.value, hello)))
 
 
+def _check_addresses(option: str, addresses: Sequence[str]) -> None:
+    for address in addresses:
+        host, _, port = address.rpartition(":")
+        # An empty host is every interface, which can be listened on and not dialled.
+        if not port.isdecimal() or int(port) > 65_535 or ":" not in address or (option == "--peer" and not host):
+            raise typer.BadParameter(f"{address!r} is not HOST:PORT, such as 127.0.0.1:6374", param_hint=option)
+
+
 @app.command()
 def run(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="A name that `meshnode models` shows.")],
     prompt: Annotated[
-        str | None, typer.Argument(metavar="[PROMPT]", help="What to ask; without it, standard input.")
+        str | None, typer.Argument(metavar="PROMPT", help="What to ask; without it, standard input.")
     ] = None,
     home: HomeOption = None,
     api: ApiOption = None,
 ) -> None:
-    """Ask a model; its answer streams to standard output. Without a prompt on a terminal: a conversation."""
+    """Ask a model, streaming. Without a prompt on a terminal: a conversation."""
     from meshnode.cli import place
 
     with reported():
@@ -178,7 +189,9 @@ def _list(what: str, home: Path | None, api: str | None, as_json: bool) -> None:
 
 @app.command()
 def invite(
-    expires: Annotated[str, typer.Option(metavar="TIME", help="How long it is good for: 90s, 30m, 24h, 7d.")] = "24h",
+    expires: Annotated[
+        str, typer.Option(metavar="TIME", help="How long it is good for, a day at most: 90s, 30m, 24h.")
+    ] = "24h",
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -189,7 +202,7 @@ def invite(
         expires_s = words.duration_s(expires)
     except ValueError as error:
         raise typer.BadParameter(
-            f"{expires!r} is no time span between a second and a year", param_hint="--expires"
+            f"{expires!r} is no time span between a second and a day", param_hint="--expires"
         ) from error
     with reported(as_json):
         from meshnode.cli import membership
@@ -203,7 +216,7 @@ def join(
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Join the mesh of an invite, before the first `up` or with the node running."""
+    """Join the mesh of an invite. Works before the first `up` and with the node running."""
     from meshnode.cli import place
 
     with reported(as_json):

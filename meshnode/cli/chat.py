@@ -99,7 +99,7 @@ def show(pieces: Iterable[Piece]) -> None:
             sys.stdout.write(last)
             sys.stdout.flush()
     finally:
-        sys.stdout.write((_PLAIN if thinking else "") + ("" if last.endswith("\n") else "\n"))
+        sys.stdout.write((_PLAIN if thinking else "") + ("\n" if last and not last.endswith("\n") else ""))
         sys.stdout.flush()
 
 

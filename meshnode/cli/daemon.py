@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -84,6 +85,8 @@ class Daemon:
                 yield response
         except ConnectionRefusedError as error:
             raise NotRunning(f"no meshnode answers at {self.api}; start one with: meshnode up") from error
+        except socket.gaierror as error:
+            raise NotRunning(f"{self.api} is not an address of a node: {error.strerror}") from error
         except (OSError, http.client.HTTPException) as error:
             raise LinkClosed(f"{self.api} broke off: {error or type(error).__name__}") from error
         finally:

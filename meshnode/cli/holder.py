@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,16 +32,26 @@ class Holder:
         return f"{self.name} (process {self.pid})"
 
 
-def advice(address: str, flag: str, homes: list[Path], home: Path | None) -> str:
-    """Who holds `address`, and how to choose another. `flag` is `--api` or `--mesh`; `home` goes into the command."""
-    host, _, port = address.rpartition(":")
-    who = find(int(port), homes) if port.isdigit() else None
+def advice(address: str, listens: Mapping[str, str], homes: list[Path], home: Path | None) -> str:
+    """Who holds `address`, and how to choose another.
+
+    `listens` are the addresses the node wants by their flags, `address` among them; `home` goes into the command.
+    """
+    who = _at(address, homes)
     held = "is in use by a process that this user may not see" if who is None else f"is in use by {who.text}"
-    other = say.command("up", flag, f"{host}:0", home=home)
-    lines = [f"{address} {held}", f"  another port, chosen freely:  {other}"]
+    # What holds one usual port often holds the other: the command must not end at the next busy one.
+    busy = [(flag, where) for flag, where in listens.items() if where == address or _at(where, homes)]
+    chosen = [word for flag, where in busy for word in (flag, f"{where.rpartition(':')[0]}:0")]
+    other = say.command("up", *chosen, home=home)
+    lines = [f"{address} {held}", f"  any free port instead:         {other}"]
     if who is not None and who.home is not None:
         lines.append(f"  to see what that node does:    {say.command('status', home=who.home)}")
     return "\n".join(lines)
+
+
+def _at(address: str, homes: list[Path]) -> Holder | None:
+    port = address.rpartition(":")[2]
+    return find(int(port), homes) if port.isdecimal() else None
 
 
 def find(port: int, homes: list[Path]) -> Holder | None:

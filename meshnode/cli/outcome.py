@@ -26,3 +26,8 @@ def reported(as_json: bool = False) -> Iterator[None]:
         # Whoever read us has enough: `meshnode peers | head -1` is no failure worth a traceback.
         say.discard(sys.stdout)
         raise typer.Exit(say.FAILED) from error
+    except OSError as error:
+        # A full disk behind standard output, an interpreter that may not be run again: nothing a traceback explains.
+        say.discard(sys.stdout)
+        say.write_error(MeshnodeError(str(error)), as_json)
+        raise typer.Exit(say.FAILED) from error

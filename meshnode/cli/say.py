@@ -11,7 +11,7 @@ import os
 import shlex
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -82,13 +82,17 @@ def command(*words: str, home: Path | None = None) -> str:
 
 def _program() -> str:
     called = Path(sys.argv[0])
+    if called.parts[-2:] == ("meshnode", "__main__.py"):
+        # `up` runs as a module (lean.py), and so do those who like to: the script lies beside the interpreter.
+        script = Path(sys.executable).with_name("meshnode")
+        if not script.exists():
+            return f"{shlex.quote(_from_here(Path(sys.executable)))} -m meshnode"
+        called = script
     found = shutil.which("meshnode")
     if found is not None and called.exists() and Path(found).samefile(called):
         return "meshnode"
     if called.name == "meshnode":
         return shlex.quote(_from_here(called))
-    if called.parts[-2:] == ("meshnode", "__main__.py"):
-        return f"{shlex.quote(_from_here(Path(sys.executable)))} -m meshnode"
     return "meshnode"
 
 
@@ -107,13 +111,19 @@ def discard(stream: TextIO) -> None:
 
 
 class Steady:
-    """A text stream whose reader may leave: a node outlives the terminal or pipe it writes its lines to."""
+    """A text stream whose reader may leave: a node outlives the terminal or pipe it writes its lines to.
 
-    def __init__(self, stream: TextIO) -> None:
+    `before` is called ahead of each write: whoever draws on the same terminal takes away what is half drawn.
+    """
+
+    def __init__(self, stream: TextIO, before: Callable[[], None] | None = None) -> None:
         self._stream = stream
+        self._before = before
 
     def write(self, text: str) -> int:
         """Write, or from now on write nowhere."""
+        if self._before is not None:
+            self._before()
         try:
             return self._stream.write(text)
         except OSError:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TextIO, cast
 import trio
 
 from meshnode.cli import hello, holder, place, report, say
-from meshnode.cli.report import EngineReport
+from meshnode.cli.report import EngineReport, Report
 from meshnode.cli.voice import Lines, Text, Voice
 from meshnode.config import Config, load
 from meshnode.errors import MeshnodeError, StartError
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 WATCH_S = 0.3
 """Between looks at the engines while they start: a download's bar moves smoothly enough."""
+MEET_S = 1.0
+"""Between looks for the first model of a mesh; people who just joined watch for it."""
 ENDED_BY_FORCE = 1
 
 
@@ -48,8 +50,9 @@ def up(launch: Launch) -> int:
     """Run a node until a signal ends it; returns the exit code. Raises ConfigError, StartError, IdentityError."""
     home = place.place(launch.home)
     out = say.Steady(sys.stdout)
-    voice: Voice = Lines(out) if launch.json else Text(out, home.named)
-    lines = out if launch.json else say.Steady(sys.stderr)
+    text = Text(out, home.named)
+    voice: Voice = Lines(out) if launch.json else text
+    lines = out if launch.json else say.Steady(sys.stderr, before=text.clear)
     log.configure("json" if launch.json else "text", launch.level, cast(TextIO, lines))
     runs = place.running(home)
     if runs is not None:
@@ -126,8 +129,20 @@ async def _first_minute(node: Node, voice: Voice, launch: Launch) -> None:
         nursery.cancel_scope.cancel()
     seen = report.read(node.status())
     voice.settled(seen)
+    if not seen.models:
+        seen = await _first_models(node)
+        voice.met(seen)
     if launch.hello:
         await hello.ask(seen, voice, capture=launch.json)
+
+
+async def _first_models(node: Node) -> Report:
+    """Wait until anything can be asked: a peer is met, or an engine starts after all."""
+    while True:
+        await trio.sleep(MEET_S)
+        seen = report.read(node.status())
+        if seen.models:
+            return seen
 
 
 async def _watch(node: Node, voice: Voice) -> None:
@@ -145,5 +160,5 @@ def _explained(error: StartError, config: Config, home: place.Place) -> StartErr
     address, reason = error.address, error.__cause__
     if address is None or not isinstance(reason, OSError) or reason.errno != errno.EADDRINUSE:
         return error
-    flag = "--api" if address == config.front.api else "--mesh"
-    return StartError(holder.advice(address, flag, [home.path, place.place(None).path], home.named))
+    listens = {"--api": config.front.api, "--mesh": config.mesh.listen}
+    return StartError(holder.advice(address, listens, [home.path, place.place(None).path], home.named))

@@ -17,7 +17,7 @@ from meshnode.cli.report import EngineReport, ModelReport, Report
 
 
 class Voice(Protocol):
-    """Called in this order: `ready` or `already`, `engine` as states change, `settled`, `answered`, `stopping`."""
+    """Called in this order: `ready` or `already`, `engine` as states change, `settled`, then what there is to tell."""
 
     def already(self, report: Report) -> None:
         """This home's node runs already."""
@@ -30,6 +30,9 @@ class Voice(Protocol):
 
     def settled(self, report: Report) -> None:
         """The engines that are there are known."""
+
+    def met(self, report: Report) -> None:
+        """There was no model when the engines had settled; now there is."""
 
     def asking(self, model: ModelReport, question: str) -> None:
         """The first question goes to a model; its answer follows."""
@@ -60,8 +63,11 @@ class Text:
         self._line(words.headline(report))
         self._line(words.line("gpu", words.machine(report.hardware)))
         self._line(words.line("api", f"{report.api}/v1   (OpenAI)    key: not needed on loopback"))
-        address = report.mesh.address or "none: this node only dials out"
-        self._line(words.line("mesh", f"{address}    add a machine: {self._command('invite')}"))
+        if report.mesh.address is None:
+            # Nobody could follow an invite of its.
+            self._line(words.line("mesh", "none: this node only dials out"))
+        else:
+            self._line(words.line("mesh", f"{report.mesh.address}    add a machine: {self._command('invite')}"))
 
     def engine(self, engine: EngineReport) -> None:
         if engine.state != "loading":
@@ -80,10 +86,15 @@ class Text:
     def settled(self, report: Report) -> None:
         self._line(words.line("engines", words.engines(report.engines)))
         if report.models:
-            model = words.first_model(report.models)
-            self._line(words.line("try", self._command("run", model.name, "hello")))
+            self._try(report)
         else:
-            self._line(words.line("try", f"{self._command('join', 'TOKEN')}    uses the models of another mesh"))
+            self._line(words.line("models", "none yet: those of a mesh are there once it is reached"))
+            self._line(words.line("try", f"{self._command('join', 'TOKEN')}    with an invite to a mesh of yours"))
+
+    def met(self, report: Report) -> None:
+        names = words.listed([model.name for model in report.models], most=3)
+        self._line(words.line("models", f"{names}    in a mesh of {report.mesh.nodes} nodes"))
+        self._try(report)
 
     def asking(self, model: ModelReport, question: str) -> None:
         self._line(f"\n {model.name} is asked: {question}\n")
@@ -92,10 +103,18 @@ class Text:
         if text:
             self._line(text)
         if self._serves:
-            self._line("\n" + words.line("serving", "until Ctrl-C; another terminal can use the line after `try`"))
+            self._line("\n" + words.line("serving", "until Ctrl-C; in another terminal, type the line after `try`"))
 
     def stopping(self, grace_s: float) -> None:
         self._line(f" stopping: answers in flight have {grace_s:.0f} s; a second Ctrl-C ends them")
+
+    def clear(self) -> None:
+        """Take away what is half drawn: another line follows."""
+        if self._drawn:
+            self._redraw("")
+
+    def _try(self, report: Report) -> None:
+        self._line(words.line("try", self._command("run", words.first_model(report.models).name, "hello")))
 
     def _command(self, *parts: str) -> str:
         return say.command(*parts, home=self._home)
@@ -130,6 +149,9 @@ class Lines:
 
     def settled(self, report: Report) -> None:
         self._write("settled", models=[model.name for model in report.models])
+
+    def met(self, report: Report) -> None:
+        self._write("models", models=[model.name for model in report.models])
 
     def asking(self, model: ModelReport, question: str) -> None:
         self._write("asking", model=model.name, question=question)

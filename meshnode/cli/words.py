@@ -88,12 +88,12 @@ def age(seconds: float | None) -> str:
 
 
 def duration_s(text: str) -> float:
-    """Read `90s`, `30m`, `24h`, `7d` or plain seconds. Raises ValueError."""
+    """Read `90s`, `30m`, `24h`, `1d` or plain seconds, a day at most. Raises ValueError."""
     units = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
     unit = units.get(text[-1:], 0)
     seconds = float(text[:-1]) * unit if unit else float(text)
-    if not 1 <= seconds <= 365 * 86_400:
-        raise ValueError(f"{text}: between one second and a year")
+    if not 1 <= seconds <= 86_400:
+        raise ValueError(f"{text}: between one second and a day")
     return seconds
 
 

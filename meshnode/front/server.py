@@ -14,10 +14,11 @@ import trio
 from hypercorn.trio.worker_context import WorkerContext
 
 from meshnode.config.front import FrontSection
-from meshnode.errors import ConfigError, StartError
+from meshnode.errors import ConfigError, HandshakeFailed, StartError
 from meshnode.front.exchange import ASGIApp
 from meshnode.front.guard import Connection
 from meshnode.front.protocol import ServerConfig, problem_bytes
+from meshnode.net.dial import split_address
 from meshnode.net.socket_stream import adopt
 from meshnode.observe import log
 
@@ -37,10 +38,13 @@ async def open_listeners(section: FrontSection) -> list[trio.SocketListener]:
 
     Raises StartError, and ConfigError for an address beyond loopback that was not opened on purpose.
     """
-    host, _, port = section.api.rpartition(":")
     try:
-        listeners = await trio.open_tcp_listeners(int(port), host=host.strip("[]") or None, backlog=section.backlog)
-    except (OSError, ValueError) as error:
+        host, port = split_address(section.api)
+    except HandshakeFailed as error:
+        raise ConfigError([f"front.api: {error}"]) from error
+    try:
+        listeners = await trio.open_tcp_listeners(port, host=host or None, backlog=section.backlog)
+    except OSError as error:
         raise StartError(f"cannot listen on front.api {section.api}: {error}", address=section.api) from error
     bound = [listener.socket.getsockname()[0] for listener in listeners]
     if section.open_to_network or all(ip_address(address.partition("%")[0]).is_loopback for address in bound):

@@ -115,7 +115,10 @@ class Issuer:
         if self._own is None and key.public != mesh:
             raise CertificateRefused("only the root of a mesh makes members without being one")
         if self._own is not None and (Role.INVITE not in self._own.roles or len(chain) >= MAX_CHAIN):
-            raise CertificateRefused("this node may not invite: it lacks the role, or was invited by a member itself")
+            raise CertificateRefused(
+                "this node may not invite: it lacks the role, or was invited by an invited node itself; "
+                "invite from the node that started the mesh"
+            )
 
     @property
     def grantable(self) -> frozenset[Role]:

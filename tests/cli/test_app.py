@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -40,6 +41,11 @@ def test_version_in_three_spellings(cli: CliRunner) -> None:
         ["nonsense"],
         ["up", "--engines", "magic"],
         ["up", "--log-format", "xml"],
+        ["up", "--api", "6374"],
+        ["up", "--api", "127.0.0.1:99999"],
+        ["up", "--mesh", "somewhere"],
+        ["up", "--peer", "studio.lan"],
+        ["up", "--peer", ":6375"],
         ["run"],
         ["join"],
         ["status", "--what"],
@@ -55,3 +61,11 @@ def test_a_reader_that_left_is_no_traceback() -> None:
     line = f"{sys.executable} -m meshnode version --json | true; echo ${{PIPESTATUS[0]}}"
     ended = subprocess.run(["bash", "-c", line], capture_output=True, text=True, timeout=60, check=False)
     assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize(("closed", "code"), [(">&-", 0), ("2>&-", 0), ("<&-", 0), (">/dev/full", 1)])
+def test_a_stream_that_is_closed_or_full_is_no_traceback(home: Path, closed: str, code: int, tmp_path: Path) -> None:
+    line = f"{sys.executable} -m meshnode status --home {home} 2>{tmp_path / 'said'} {closed}"
+    ended = subprocess.run(["bash", "-c", line], timeout=60, check=False)
+    assert "Traceback" not in (tmp_path / "said").read_text()
+    assert ended.returncode == code

@@ -42,7 +42,7 @@ def test_a_refusal_is_the_nodes_own_message(cli: CliRunner, home: Path, daemon: 
     said = "There is no model 'lama3'. Did you mean 'llama3:8b'?"
     daemon.answer("POST", chat.COMPLETIONS, {"error": {"message": said, "code": "model_not_found"}}, status=404)
     result = cli.invoke(app, ["run", "lama3", "hi", "--home", str(home)])
-    assert (result.exit_code, result.stderr) == (1, f"meshnode: {said}\n")
+    assert (result.exit_code, result.stdout, result.stderr) == (1, "", f"meshnode: {said}\n")
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,15 @@ def test_an_impossible_port_is_an_error_of_ours() -> None:
         Daemon("http://127.0.0.1:99999").get("/")
 
 
+def test_a_host_without_an_address_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(*_: object, **__: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "create_connection", unknown)
+    with pytest.raises(NotRunning, match="studio is not an address of a node: Name or service"):
+        Daemon("studio").get("/mesh/status")
+
+
 def test_a_server_that_hangs_up_is_a_closed_link() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         daemon = Daemon(f"http://127.0.0.1:{listener.getsockname()[1]}")

@@ -44,9 +44,18 @@ def test_a_home_in_the_environment_of_the_process_is_looked_at(
 
 
 def test_advice_says_who_and_how_to_choose_another(port: int) -> None:
-    text = holder.advice(f"127.0.0.1:{port}", "--api", [], Path("/srv/two homes"))
+    text = holder.advice(f"127.0.0.1:{port}", {"--api": f"127.0.0.1:{port}"}, [], Path("/srv/two homes"))
     assert f"is in use by {psutil.Process().name()} (process {os.getpid()})" in text
     assert "meshnode up --api 127.0.0.1:0 --home '/srv/two homes'" in text
+
+
+def test_advice_changes_every_busy_address_and_no_other(port: int) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        mesh = f"127.0.0.1:{other.getsockname()[1]}"
+        text = holder.advice(f"127.0.0.1:{port}", {"--api": f"127.0.0.1:{port}", "--mesh": mesh}, [], None)
+    assert "meshnode up --api 127.0.0.1:0 --mesh 127.0.0.1:0" in text
+    text = holder.advice(f"127.0.0.1:{port}", {"--api": f"127.0.0.1:{port}", "--mesh": "none"}, [], None)
+    assert "--mesh" not in text
 
 
 def test_advice_without_leave_to_look_still_says_what_to_do(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,6 +63,6 @@ def test_advice_without_leave_to_look_still_says_what_to_do(port: int, monkeypat
         raise psutil.AccessDenied
 
     monkeypatch.setattr(psutil, "net_connections", refuse)
-    text = holder.advice(f"127.0.0.1:{port}", "--mesh", [], None)
+    text = holder.advice(f"127.0.0.1:{port}", {"--mesh": f"127.0.0.1:{port}"}, [], None)
     assert "may not see" in text
     assert "meshnode up --mesh 127.0.0.1:0" in text

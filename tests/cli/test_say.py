@@ -58,6 +58,20 @@ def test_suggested_commands_work_where_the_first_one_was_typed(
     assert say.command("run", "a b") == f"{typed} run 'a b'"
 
 
+def test_a_module_run_is_suggested_as_the_script_beside_its_interpreter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("bin").mkdir()
+    Path("bin/meshnode").touch(mode=0o700)
+    monkeypatch.setattr(sys, "argv", ["/x/meshnode/__main__.py"])
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "bin" / "python"))
+    monkeypatch.setattr("shutil.which", lambda _: None)
+    assert say.command("up") == "bin/meshnode up"
+    monkeypatch.setattr("shutil.which", lambda _: str(tmp_path / "bin" / "meshnode"))
+    assert say.command("up") == "meshnode up"
+
+
 def test_a_module_run_is_suggested_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["/x/meshnode/__main__.py"])

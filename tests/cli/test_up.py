@@ -17,7 +17,7 @@ import trio
 import trio.testing
 from typer.testing import CliRunner
 
-from meshnode.cli import place, say, up
+from meshnode.cli import holder, place, say, up
 from meshnode.cli.app import app
 from meshnode.cli.voice import Lines
 from meshnode.config import Config
@@ -114,6 +114,25 @@ async def test_engines_are_told_of_when_they_change_and_when_they_have_settled()
     assert events(out) == ["ready", "engine", "settled", "stopping"]
 
 
+async def test_models_that_come_after_the_engines_have_settled_are_told_of(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    node, out = StandIn({**STATUS, "models": []}), Said()
+    node.settled.set()
+    node.drained.set()
+
+    async def meet_and_stop() -> None:
+        await out.heard["settled"].wait()
+        node.facts = STATUS
+        await out.heard["models"].wait()
+        term()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(meet_and_stop)
+        await up._serve(cast(Any, node), Lines(say.Steady(out)), launch(), 120.0)
+    assert events(out) == ["ready", "engine", "settled", "models", "stopping"]
+
+
 async def test_a_node_that_cannot_start_is_its_own_error() -> None:
     with pytest.raises(StartError):
         await up._serve(cast(Any, Busy()), Lines(say.Steady(io.StringIO())), launch(), 120.0)
@@ -147,6 +166,7 @@ def test_up_where_a_node_runs_already_says_so_and_is_content(cli: CliRunner, hom
 
 def test_a_busy_address_is_explained_with_its_flag(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["meshnode"])
+    monkeypatch.setattr(holder, "find", lambda port, homes: None)
     home = place.Place(tmp_path, usual=True)
     for address, flag in (("127.0.0.1:6374", "--api 127.0.0.1:0"), ("0.0.0.0:6375", "--mesh 0.0.0.0:0")):
         error = StartError("cannot listen", address=address)

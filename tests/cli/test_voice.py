@@ -6,6 +6,7 @@ import os
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from meshnode.cli import say
@@ -77,6 +78,34 @@ def test_what_is_said_after_a_bar_leaves_nothing_of_it(seen: Report) -> None:
     width = len(out.getvalue().lstrip("\r"))
     voice.settled(seen)
     assert f"\r{' ' * width}\r engines" in out.getvalue()
+
+
+def test_a_log_line_stands_on_a_line_of_its_own(seen: Report) -> None:
+    out = Terminal()
+    voice = Text(say.Steady(out), None)
+    log = say.Steady(out, before=voice.clear)
+    voice.engine(loading(1.0))
+    log.write("model fetched\n")
+    log.write("linked\n")
+    assert out.getvalue().endswith("\rmodel fetched\nlinked\n")
+
+
+def test_a_node_that_takes_no_links_is_not_offered_for_inviting(seen: Report) -> None:
+    out = io.StringIO()
+    Text(say.Steady(out), None).ready(
+        msgspec.structs.replace(seen, mesh=msgspec.structs.replace(seen.mesh, address=None))
+    )
+    assert "only dials out\n" in out.getvalue()
+    assert "invite" not in out.getvalue()
+
+
+def test_models_met_later_are_something_to_try(seen: Report) -> None:
+    out = io.StringIO()
+    Text(say.Steady(out), None).met(seen)
+    assert out.getvalue().splitlines() == [
+        " models    llama3:8b    in a mesh of 3 nodes",
+        " try       meshnode run llama3:8b hello",
+    ]
 
 
 def test_every_line_for_programs_is_one_json_object(seen: Report) -> None:

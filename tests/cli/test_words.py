@@ -37,11 +37,11 @@ def test_a_path_names_the_relay() -> None:
     assert words.path(PeerReport(state="relay", via="cellar")) == "relay via cellar"
 
 
-@given(st.integers(1, 365 * 86_400))
+@given(st.integers(1, 86_400))
 @settings(deadline=None, max_examples=50)
 def test_seconds_and_their_units_agree(count: int) -> None:
     assert words.duration_s(str(count)) == words.duration_s(f"{count}s") == count
-    if count < 365 * 24:
+    if count <= 24:
         assert words.duration_s(f"{count}h") == words.duration_s(f"{count * 60}m")
 
 

@@ -75,6 +75,12 @@ async def test_an_address_in_use_is_said_so() -> None:
         await listener.aclose()
 
 
+@pytest.mark.parametrize("api", ["127.0.0.1:99999", "nonsense", "6374", "127.0.0.1:"])
+async def test_what_is_no_address_is_a_fault_of_the_configuration(api: str) -> None:
+    with pytest.raises(ConfigError, match=r"front\.api: not an address"):
+        await open_listeners(section(api=api))
+
+
 async def test_an_address_beyond_loopback_is_opened_only_on_purpose() -> None:
     with pytest.raises(ConfigError, match="open_to_network"):
         await open_listeners(section(api="0.0.0.0:0"))
