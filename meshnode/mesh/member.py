@@ -17,7 +17,7 @@ import msgspec
 import trio
 
 from meshnode.config import Config
-from meshnode.errors import InviteRefused, SecretFileError
+from meshnode.errors import ConfigError, HandshakeFailed, InviteRefused, SecretFileError
 from meshnode.gossip.overlay import is_loopback
 from meshnode.identity import MEMBERSHIP_LIFETIME_S, NodeKey
 from meshnode.identity.certificates import read_membership
@@ -32,7 +32,7 @@ from meshnode.model.advert import Advert
 from meshnode.model.ids import NodeId
 from meshnode.model.view import View
 from meshnode.net import Authenticated, Link, LinkStream, dial, socket_stream
-from meshnode.net.dial import Connect
+from meshnode.net.dial import Connect, split_address
 from meshnode.net.listen import Welcome, serve
 from meshnode.observe import log
 
@@ -60,9 +60,13 @@ class Pipes:
 
 
 class Member:
-    """`run` lives the present membership until cancelled; `join` changes it while running."""
+    """`run` lives the present membership until cancelled; `join` changes it while running.
+
+    Raises ConfigError for peers that are no addresses, and SecretFileError.
+    """
 
     def __init__(self, home: Home, key: NodeKey, config: Config, pipes: Pipes, serve: Serve, rng: Random) -> None:
+        _check_peers(config.mesh.peers)
         self._home = home
         self._key = key
         self._config = config
@@ -239,3 +243,14 @@ class Member:
             found = msgspec.structs.replace(found, chain=chain)
             self._home.save_membership(found)
         return found
+
+
+def _check_peers(peers: Sequence[str]) -> None:
+    faults = []
+    for address in peers:
+        try:
+            split_address(address)
+        except HandshakeFailed as error:
+            faults.append(f"mesh.peers: {error}")
+    if faults:
+        raise ConfigError(faults)

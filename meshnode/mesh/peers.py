@@ -54,6 +54,7 @@ class Peers:
         self._carry = carry
         self._changed = changed
         self._lives: dict[NodeId, _Life] = {}
+        self._missed: set[str] = set()
         self._woken = trio.Event()
         self._nursery: trio.Nursery | None = None
 
@@ -141,9 +142,15 @@ class Peers:
         expected = dial.target if isinstance(dial.target, NodeId) else None
         try:
             found = await self._connect(dial.addresses, expected)
+            self._missed -= {dial.target}
             await self.live(found, dial.target if isinstance(dial.target, str) else None)
         except LinkError as error:
-            logger.debug("dialling brought no link", addresses=dial.addresses, reason=str(error))
+            say = logger.debug
+            if isinstance(dial.target, str) and dial.target not in self._missed:
+                # Once for each peer that was named: trying goes on, and a log is not for every try.
+                self._missed.add(dial.target)
+                say = logger.warning
+            say("a peer cannot be reached", at=dial.addresses, reason=str(error))
             self._handle(Failed(dial.target))
         except Exception as error:  # crash barrier: one link's fault is not its neighbours'
             log.crash(logger, "a dialled link crashed", error, addresses=dial.addresses)

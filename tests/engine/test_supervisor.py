@@ -75,3 +75,15 @@ async def test_a_child_that_says_nothing_is_not_waited_for_for_ever() -> None:
 async def test_a_command_that_does_not_exist_is_not_tried_for_ever(tmp_path: Path) -> None:
     with pytest.raises(EngineUnavailable):
         await Watched([str(tmp_path / "missing")]).supervisor.run()
+
+
+async def test_a_child_that_says_it_is_hopeless_is_not_started_again() -> None:
+    code = "import sys; print('no such software', file=sys.stderr); sys.exit(3)"
+    supervisor = Supervisor([sys.executable, "-c", code], EngineSection(), never_ready, lambda why: None)
+    with trio.fail_after(20), pytest.raises(EngineUnavailable, match="no such software"):
+        await supervisor.run()
+    assert supervisor.restarts == 0
+
+
+async def never_ready(line: bytes) -> None:
+    raise AssertionError(line)

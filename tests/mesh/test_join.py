@@ -12,7 +12,7 @@ import pytest
 import trio
 
 from meshnode.config import Config, load
-from meshnode.errors import CertificateRefused, InviteRefused, StartError
+from meshnode.errors import CertificateRefused, ConfigError, InviteRefused, StartError
 from meshnode.keep.addresses import load_addresses
 from meshnode.keep.home import Home
 from meshnode.mesh.join import join_mesh
@@ -183,3 +183,11 @@ async def test_two_joins_at_once_are_one(tmp_path: Path) -> None:
                 nursery.start_soon(use, token)
         assert sum("joining a mesh" in outcome for outcome in outcomes) == 1
         assert laptop.member.membership.mesh in (one.member.membership.mesh, two.member.membership.mesh)
+
+
+def test_peers_that_are_no_addresses_are_told_all_at_once(tmp_path: Path) -> None:
+    home = Home(tmp_path / "home")
+    wrong = load(flags={"mesh": {"peers": ("studio", "a:99999", "fine:1")}})
+    with pytest.raises(ConfigError) as caught:
+        Member(home, home.node_key(), wrong, Pipes((), ()), no_jobs, Random(1))
+    assert len(caught.value.faults) == 2
