@@ -15,6 +15,9 @@ from meshnode.config.mesh import MeshSection
 from meshnode.model.advert import Advert
 from meshnode.model.ids import NodeId
 
+CROSSED_S = 5.0
+"""Two links of one pair this close together were dialled at once."""
+
 
 @dataclass(frozen=True, slots=True)
 class Known:
@@ -110,6 +113,16 @@ class Overlay:
             case Tick():
                 pass
         return self._due(now)
+
+    def replaces(self, peer: NodeId, new_dialled: bool, old_dialled: bool, old_age_s: float) -> bool:
+        """Whether a new link to `peer` takes the place of the one there is; `…_dialled`: this end dialled it.
+
+        Dialled from the same side, or long after, the new one replaces one that died unseen. Of two that crossed, both
+        ends see both and keep the same one: that which the lower id dialled (protocol.md §3).
+        """
+        if new_dialled == old_dialled or old_age_s > CROSSED_S:
+            return True
+        return new_dialled == (self.me < peer)
 
     def next_wakeup(self) -> float | None:
         """The monotonic time of the next dial, None when nothing is wanted."""

@@ -20,9 +20,6 @@ from meshnode.observe import log
 
 logger = log.get("mesh")
 
-CROSSED_S = 5.0
-"""Two links of one pair this close together were dialled at once; later, the new one replaces one that died unseen."""
-
 Connect = Callable[[tuple[str, ...], NodeId | None], Awaitable[Authenticated]]
 """Dial addresses and shake hands with the node expected there (None: any member). Raises LinkError."""
 
@@ -123,12 +120,10 @@ class Peers:
         self._changed()
 
     def _replaces(self, found: Authenticated, rival: _Life) -> bool:
-        if rival.link.reason is not None or found.initiator == rival.link.initiator:
+        if rival.link.reason is not None:
             return True
-        if trio.current_time() - rival.since > CROSSED_S:
-            return True
-        # Both ends see the same two links and must keep the same one: that which the lower id dialled.
-        return found.initiator == (self._overlay.me < found.peer)
+        age_s = trio.current_time() - rival.since
+        return self._overlay.replaces(found.peer, found.initiator, rival.link.initiator, age_s)
 
     def _handle(self, event: Event) -> None:
         if self._nursery is None:

@@ -110,3 +110,23 @@ def test_waits_grow_with_failures_stay_within_bounds_and_start_anew_after_a_link
     machine.handle(Unlinked(node(1)), now)
     due = machine.next_wakeup()
     assert due is not None and due - now <= section.redial_min_s
+
+
+@given(st.booleans(), st.floats(0, 5))
+@settings(deadline=None, max_examples=50)
+def test_of_two_links_that_crossed_both_ends_keep_the_one_that_the_lower_id_dialled(
+    low_first: bool, age_s: float
+) -> None:
+    low, high = overlay(), Overlay(node(1), HOST, MeshSection(), random.Random(1))
+    new_by_low = not low_first
+    at_low = low.replaces(node(1), new_by_low, not new_by_low, age_s)
+    at_high = high.replaces(node(0), not new_by_low, new_by_low, age_s)
+    assert at_low == at_high == new_by_low
+
+
+def test_a_link_dialled_again_or_much_later_replaces_one_that_died_unseen() -> None:
+    low, high = overlay(), Overlay(node(1), HOST, MeshSection(), random.Random(1))
+    for machine, peer in ((low, node(1)), (high, node(0))):
+        for dialled in (True, False):
+            assert machine.replaces(peer, dialled, dialled, 0.0)
+            assert machine.replaces(peer, dialled, not dialled, 6.0)
