@@ -3,20 +3,35 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from meshnode.config.types import Bytes, Positive, Seconds, Whole
 
 
 @dataclass(frozen=True, slots=True)
 class MeshSection:
-    # Where links are accepted; every interface, since a mesh of one machine is none. "none": dial out only.
-    listen: str = "0.0.0.0:6375"
+    # Where links are accepted; every interface, IPv4 and IPv6, since a mesh of one machine is none. "none": dial out only.
+    listen: str = ":6375"
+    # Who is believed: members with a certificate of the mesh; only those of them that are pinned too; or, for a quick
+    # start on one's own LAN, whoever has the secret file, each name kept to the key first seen under it.
+    trust: Literal["ca", "pinned", "psk-tofu"] = "ca"
+    # Node ids pinned from the start (`meshnode peers trust` adds to them).
+    pinned: tuple[str, ...] = ()
     # Peers dialled whatever gossip says.
     peers: tuple[str, ...] = ()
     # Addresses to advertise instead of those found on this machine's interfaces.
     advertise: tuple[str, ...] = ()
     # Whether addresses learned by gossip are dialled; off on networks where only named peers may be reached.
     dial_learned: bool = True
+    # Whether nodes of this mesh on the LAN are found by multicast DNS; off where multicast is unwelcome.
+    mdns: bool = True
+    # Interfaces it speaks on; empty: those with private addresses, without bridges and tunnels.
+    mdns_interfaces: tuple[str, ...] = ()
+    # Addresses heard by multicast at once, and new ones a second: they are hints that anybody may send.
+    hints: Positive = 256
+    hints_per_s: Positive = 5
+    # Dials under way at once: a node that lost a hundred links at once does not open a hundred connections at once.
+    dials: Positive = 16
     # Whether this node forwards other nodes' requests.
     relay: bool = True
     # A handshake that takes longer is a scanner or a dead path.
@@ -32,13 +47,20 @@ class MeshSection:
     # Re-dial back-off: from, to. Jittered, so that a restarted switch is not met by everyone at once.
     redial_min_s: Seconds = 0.5
     redial_max_s: Seconds = 60.0
+    # Link keys are made anew after so long (or 2^32 messages, or 64 GiB): what a stolen key opens is bounded.
+    rekey_s: Seconds = 3600.0
+    # A peer that broke the protocol is shut out so long, twice as long each time, up to the second.
+    quarantine_s: Seconds = 60.0
+    quarantine_max_s: Seconds = 3600.0
     # Liveness: a ping each, dead after so many unanswered.
     ping_s: Seconds = 5.0
     ping_misses: Positive = 3
     # Streams each way on one link, unread bytes of one stream, of all streams together in flight.
     streams: Positive = 1024
     stream_window_bytes: Bytes = 256 * 1024
-    link_window_bytes: Bytes = 1 << 24
+    link_window_bytes: Bytes = 4 << 20
+    # Unread bytes of one link in all; above it the stream that has been unread longest is cancelled.
+    link_buffer_bytes: Bytes = 8 << 20
     # Streams a peer may cancel: a full table at once, then so many a minute (more while others end well). A peer that
     # opens and cancels without end (CVE-2023-44487) makes work for nothing.
     resets_per_min: Positive = 200

@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+import enum
 from dataclasses import dataclass
 
 from meshnode.model.advert import Advert, SignedAdvert
 from meshnode.model.ids import NodeId
+
+
+class Verdict(enum.Enum):
+    """What to think of an advert, said by whoever knows keys and members."""
+
+    GOOD = enum.auto()
+    FORGED = enum.auto()
+    """Not signed by its node: whoever passed it on breaks the rules."""
+    UNWANTED = enum.auto()
+    """Signed by its node, which is no member in this node's eyes: others may see that differently."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +62,19 @@ class Leave:
     """This node leaves the mesh for good: a tombstone is flooded and nothing is said after it."""
 
 
-Event = NeighbourUp | NeighbourDown | Received | Describe | Tick | Leave
+@dataclass(frozen=True, slots=True)
+class Forget:
+    """What is known of `node` shall be known no more, until it says something new."""
+
+    node: NodeId
+
+
+@dataclass(frozen=True, slots=True)
+class Reconsider:
+    """Who is believed has changed: what was unwanted may come again."""
+
+
+Event = NeighbourUp | NeighbourDown | Received | Describe | Tick | Leave | Forget | Reconsider
 
 
 @dataclass(frozen=True, slots=True)

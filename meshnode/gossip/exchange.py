@@ -6,7 +6,7 @@ Not for when to ask and whom (machine.py).
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from meshnode.gossip.messages import Carried, Version, Versions
 from meshnode.gossip.table import Entry, State, Table
@@ -23,15 +23,19 @@ def listing(table: Table, buckets: Iterable[int]) -> Iterator[tuple[int, list[Ve
         yield bucket, [Version(entry.node, *entry.order) for entry in entries]
 
 
-def compare(table: Table, theirs: Versions) -> tuple[list[NodeId], list[Entry]]:
-    """Which nodes' adverts are newer there, and which entries are newer here."""
+def compare(
+    table: Table, theirs: Versions, unwanted: Mapping[NodeId, tuple[int, int]]
+) -> tuple[list[NodeId], list[Entry]]:
+    """Which nodes' adverts are newer there, and which entries are newer here. Up to the order in `unwanted`, those of
+    a node are not asked for."""
     wanted: list[NodeId] = []
     newer: list[Entry] = []
     for version in theirs.known:
         order = (version.incarnation, version.sequence)
         entry = table.get(NodeId(version.id))
         if entry is None or entry.order < order:
-            wanted.append(NodeId(version.id))
+            if order > unwanted.get(NodeId(version.id), (-1, -1)):
+                wanted.append(NodeId(version.id))
         elif entry.order > order:
             newer.append(entry)
     listed = {version.id for version in theirs.known}

@@ -1,15 +1,16 @@
 """Judges adverts that arrive, the cheap checks first: mesh, order, rates, signature, and only then the table.
 
-Not for forwarding them (machine.py). Refused means that no honest node sends this; merely unwanted is no refusal.
+Not for forwarding them (machine.py). Refused means that no honest node sends this; merely unwanted is no refusal, but
+remembered, so that the same is neither asked for nor judged again.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from meshnode.errors import ProtocolViolation
-from meshnode.gossip.events import Equivocation
+from meshnode.gossip.events import Equivocation, Verdict
 from meshnode.gossip.messages import Carried
 from meshnode.gossip.neighbour import Neighbour
 from meshnode.gossip.own import Own
@@ -18,7 +19,11 @@ from meshnode.model.advert import Advert, unpack
 from meshnode.model.ids import NodeId
 
 MAX_TOMBSTONE_BYTES = 256
-"""A tombstone says id, mesh and order, in at most 147 bytes. One that says more would be kept for a day."""
+"""A tombstone says id, mesh and order, in at most 147 bytes beside its chain. One that says more would be kept for a
+day."""
+
+MAX_UNWANTED = 4096
+"""Nodes remembered whose adverts were not wanted; the oldest is forgotten first, and judged again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +42,20 @@ _NOTHING = Taken()
 class Intake:
     """The way into `table` for adverts of others."""
 
-    verify: Callable[[NodeId, bytes, bytes], bool]
+    judge: Callable[[Advert, bytes, bytes], Verdict]
     own: Own
     table: Table
+    unwanted: dict[NodeId, tuple[int, int]] = field(default_factory=dict)
+    """The largest order of each node that was not wanted."""
+
+    def forget(self, node: NodeId) -> bool:
+        """Drop what is known of `node` until it says something new. Whether anything living was dropped."""
+        entry = self.table.get(node)
+        if entry is None or node == self.own.me:
+            return False
+        self._unwanted(node, entry.order)
+        self.table.drop(node)
+        return entry.state is State.LIVING
 
     def take(self, frm: Neighbour, item: Carried, now: float) -> Taken:
         """Judge one advert that came over a link. Raises DecodeError or ProtocolViolation; nothing changed then."""
@@ -50,18 +66,21 @@ class Intake:
         advert = unpack(item.signed.body)
         if advert.mesh != self.own.mesh:
             raise ProtocolViolation("advert of another mesh")
-        if advert.gone and len(item.signed.body) > MAX_TOMBSTONE_BYTES:
+        if advert.gone and len(item.signed.body) - len(advert.chain) > MAX_TOMBSTONE_BYTES:
             raise ProtocolViolation("tombstone that says too much")
         if advert.id == self.own.me:
             return self._mine(frm, advert, item, now)
         return self._other(frm, advert, item, now)
 
     def _mine(self, frm: Neighbour, advert: Advert, item: Carried, now: float) -> Taken:
-        if advert.order >= self.own.order and self._checked(frm, item, advert, now):
+        # Whoever it is in others' eyes, it signed this.
+        if advert.order >= self.own.order and self._judged(frm, item, advert, now) is not None:
             self.own.overtake(advert.order, now)
         return _NOTHING
 
     def _other(self, frm: Neighbour, advert: Advert, item: Carried, now: float) -> Taken:
+        if advert.order <= self.unwanted.get(advert.node, (-1, -1)):
+            return _NOTHING
         standing = self.table.standing(advert, item.signed.body, item.left_s, now)
         if standing not in (Standing.NEWER, Standing.CONFLICT):
             return _NOTHING
@@ -72,7 +91,10 @@ class Intake:
             # Only good signatures are charged to a node: others cannot use up its budget.
             if not known.rate.available(now):
                 return _NOTHING
-        if not self._checked(frm, item, advert, now):
+        verdict = self._judged(frm, item, advert, now)
+        if verdict is Verdict.UNWANTED:
+            self._unwanted(advert.node, advert.order)
+        if verdict is not Verdict.GOOD:
             return _NOTHING
         if known is not None and standing is Standing.CONFLICT:
             known.accused = True
@@ -82,12 +104,19 @@ class Intake:
         entry.rate.take(now)
         return Taken(None if entry.state is State.OVER else entry, advert.node if changed else None)
 
-    def _checked(self, frm: Neighbour, item: Carried, advert: Advert, now: float) -> bool:
-        """Whether the signature could be paid for and is good. Not paying loses nothing: the next round of
+    def _judged(self, frm: Neighbour, item: Carried, advert: Advert, now: float) -> Verdict | None:
+        """What the advert is worth; None when it could not be paid for. Not paying loses nothing: the next round of
         anti-entropy brings the advert again."""
         if not frm.checks.take(now):
             frm.starved = True
-            return False
-        if not self.verify(advert.node, item.signed.body, item.signed.signature):
+            return None
+        verdict = self.judge(advert, item.signed.body, item.signed.signature)
+        if verdict is Verdict.FORGED:
             raise ProtocolViolation("advert with a bad signature")
-        return True
+        return verdict
+
+    def _unwanted(self, node: NodeId, order: tuple[int, int]) -> None:
+        known = self.unwanted.pop(node, (-1, -1))
+        self.unwanted[node] = max(known, order)
+        if len(self.unwanted) > MAX_UNWANTED:
+            del self.unwanted[next(iter(self.unwanted))]

@@ -18,13 +18,16 @@ from meshnode.gossip.events import (
     Command,
     Describe,
     Event,
+    Forget,
     Leave,
     NeighbourDown,
     NeighbourUp,
     Received,
+    Reconsider,
     Send,
     Tick,
     Trimmed,
+    Verdict,
     Violation,
 )
 from meshnode.gossip.exchange import carried, compare, listing
@@ -64,7 +67,7 @@ class _Turn:
 class Gossip:
     """One node's share of the gossip.
 
-    `verify(id, body, signature)` and `sign(body)` are handed an advert's bytes; they add the domain separation of
+    `judge(advert, body, signature)` and `sign(body)` are handed an advert's bytes; they add the domain separation of
     `model.advert.ADVERT_CONTEXT`. `incarnation` is to be larger than at every earlier start. Describe before the first
     neighbour comes up. `handle` raises DecodeError for a Describe that no node would accept, and nothing else.
     """
@@ -73,7 +76,7 @@ class Gossip:
         self,
         me: NodeId,
         section: GossipSection,
-        verify: Callable[[NodeId, bytes, bytes], bool],
+        judge: Callable[[Advert, bytes, bytes], Verdict],
         sign: Callable[[bytes], bytes],
         rng: random.Random,
         incarnation: int,
@@ -83,7 +86,7 @@ class Gossip:
         self._rng = rng
         self._own = Own(me, section, sign, rng, incarnation)
         self._table = Table(section)
-        self._intake = Intake(verify, self._own, self._table)
+        self._intake = Intake(judge, self._own, self._table)
         self._links: dict[NodeId, Neighbour] = {}
         self._compare_at: float | None = None
         self._recent: dict[bytes, None] = {}
@@ -117,6 +120,11 @@ class Gossip:
                 lost = self._own.describe(advert, now)
                 if lost is not None:
                     turn.commands.append(Trimmed(*lost))
+            case Forget(node):
+                if self._intake.forget(node):
+                    turn.changed.add(node)
+            case Reconsider():
+                self._intake.unwanted.clear()
             case Leave():
                 self._say(self._own.leave(), turn)
             case Tick():
@@ -210,7 +218,7 @@ class Gossip:
                 self._serve(frm, [entry for entry in found if entry is not None], turn)
 
     def _versions(self, frm: NodeId, link: Neighbour, theirs: Versions, turn: _Turn) -> None:
-        wanted, newer = compare(self._table, theirs)
+        wanted, newer = compare(self._table, theirs, self._intake.unwanted)
         room = min(link.checks.available(turn.now), MAX_WANTED)
         if len(wanted) > room:
             link.starved = True

@@ -86,7 +86,7 @@ class Own:
             return None
         self.left, self.due = True, None
         lifetime_s = min(86_400, max(1, int(self.section.tombstone_s)))
-        return self._make(Advert(self.me, self._said.mesh, 0, 0, lifetime_s, gone=True))
+        return self._make(Advert(self.me, self._said.mesh, 0, 0, lifetime_s, gone=True, chain=self._said.chain))
 
     def overtake(self, order: tuple[int, int], now: float) -> None:
         """An advert of this node came back that this process did not make: a counter was lost. Count on above it."""

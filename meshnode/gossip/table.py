@@ -171,6 +171,12 @@ class Table:
             self._end(entry, now)
         return not _says_same(before, self._living.get(node))
 
+    def drop(self, node: NodeId) -> None:
+        """Know nothing of `node` any more; nothing happens where it is unknown."""
+        entry = self._entries.get(node)
+        if entry is not None:
+            self._drop(entry)
+
     def _end(self, entry: Entry, now: float) -> None:
         entry.state = State.OVER
         entry.until = now + self.section.tombstone_s

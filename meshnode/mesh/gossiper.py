@@ -17,10 +17,12 @@ from meshnode.gossip.events import (
     Changed,
     Describe,
     Equivocation,
+    Forget,
     Leave,
     NeighbourDown,
     NeighbourUp,
     Received,
+    Reconsider,
     Send,
     Tick,
     Trimmed,
@@ -74,11 +76,16 @@ class _Outbox:
 
 
 class Gossiper:
-    """The shell of one Gossip machine. `changed` is called, without waiting, whenever a node's advert changed."""
+    """The shell of one Gossip machine.
 
-    def __init__(self, machine: Gossip, changed: Callable[[], None]) -> None:
+    `changed` is called, without waiting, whenever a node's advert changed; `breached(peer, reason)` when a neighbour
+    sent what no honest node sends.
+    """
+
+    def __init__(self, machine: Gossip, changed: Callable[[], None], breached: Callable[[NodeId, str], None]) -> None:
         self._machine = machine
         self._changed = changed
+        self._breached = breached
         self._outboxes: dict[NodeId, _Outbox] = {}
         self._woken = trio.Event()
         self._came = trio.Event()
@@ -94,6 +101,14 @@ class Gossiper:
     def leave(self) -> None:
         """Tell everyone that this node is going."""
         self._handle(Leave())
+
+    def forget(self, node: NodeId) -> None:
+        """Drop what is known of a node, until it says something new that is believed."""
+        self._handle(Forget(node))
+
+    def reconsider(self) -> None:
+        """Who is believed has changed: judge again what was unwanted when it comes again."""
+        self._handle(Reconsider())
 
     async def carry(self, link: Link) -> None:
         """Exchange gossip with the neighbour behind `link` until the link ends."""
@@ -123,7 +138,7 @@ class Gossiper:
             while len(buffer) >= _LENGTH_BYTES:
                 size = int.from_bytes(buffer[:_LENGTH_BYTES], "big")
                 if size > MAX_BYTES:
-                    logger.warning("a neighbour's gossip frame is too large", peer=link.peer.short, bytes=size)
+                    self._breached(link.peer, f"a gossip frame of {size} bytes")
                     return
                 if len(buffer) < _LENGTH_BYTES + size:
                     break
@@ -151,7 +166,7 @@ class Gossiper:
                 case Changed():
                     self._changed()
                 case Violation(frm, reason):
-                    logger.warning("a neighbour's gossip breaks the rules", peer=frm.short, reason=reason)
+                    self._breached(frm, reason)
                 case Equivocation(node):
                     logger.warning("a node signed two different adverts of one order", peer=node.short)
                 case Trimmed(models, neighbours):

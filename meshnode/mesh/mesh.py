@@ -16,6 +16,7 @@ import trio
 from meshnode.config.gossip import GossipSection
 from meshnode.config.mesh import MeshSection
 from meshnode.errors import LinkError
+from meshnode.gossip.events import Verdict
 from meshnode.gossip.machine import Gossip
 from meshnode.gossip.overlay import Overlay
 from meshnode.identity import NodeKey, verify
@@ -62,8 +63,8 @@ class Mesh:
         self.host = addresses.host_tag(standing.mesh_id)
         self._standing = standing
         self._serve = serve
-        machine = Gossip(self.me, gossip, _verify, self._sign, rng, standing.incarnation)
-        self._gossiper = Gossiper(machine, self._adverts_changed)
+        machine = Gossip(self.me, gossip, _judge, self._sign, rng, standing.incarnation)
+        self._gossiper = Gossiper(machine, self._adverts_changed, self._breached)
         overlay = Overlay(self.me, self.host, section, rng)
         self.peers = Peers(overlay, connect, self._build, self._gossiper.carry, self._links_changed)
         self._section = section
@@ -123,6 +124,9 @@ class Mesh:
     def _build(self, found: Authenticated) -> Link:
         return Link(found, self.accept, self._section)
 
+    def _breached(self, peer: NodeId, reason: str) -> None:
+        logger.warning("a neighbour's gossip breaks the rules", peer=peer.short, reason=reason)
+
     def _adverts_changed(self) -> None:
         self._renew()
         self.peers.known(self._gossiper.adverts())
@@ -177,5 +181,5 @@ def rtt_class(rtt_s: float) -> int:
     return next((limit for limit in RTT_CLASSES_MS if rtt_s * 1000 <= limit), RTT_CLASSES_MS[-1])
 
 
-def _verify(node: NodeId, body: bytes, signature: bytes) -> bool:
-    return verify(node, ADVERT_CONTEXT, body, signature)
+def _judge(advert: Advert, body: bytes, signature: bytes) -> Verdict:
+    return Verdict.GOOD if verify(advert.node, ADVERT_CONTEXT, body, signature) else Verdict.FORGED

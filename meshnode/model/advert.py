@@ -18,6 +18,9 @@ from meshnode.model.ids import NodeId
 
 MAX_ADVERT_BYTES = 4096
 
+MAX_CHAIN_BYTES = 1200
+"""Two certificates of the largest size, and their signatures."""
+
 Text = Annotated[str, Meta(max_length=128)]
 Count = Annotated[int, Meta(ge=0, le=1_000_000)]
 Counter = Annotated[int, Meta(ge=0, le=2**62)]
@@ -65,7 +68,7 @@ class Advert(msgspec.Struct, frozen=True, omit_defaults=True):
 
     Order of two adverts of one node is (incarnation, sequence). `lifetime_s` counts from receipt on the receiver's
     monotonic clock. `host` is an opaque tag of the machine: loopback addresses are dialled only where it is equal.
-    `gone` marks a tombstone.
+    `gone` marks a tombstone. `chain` is what makes the node a member, as identity packs it.
     """
 
     id: RawId
@@ -87,6 +90,7 @@ class Advert(msgspec.Struct, frozen=True, omit_defaults=True):
     relay: bool = True
     draining: bool = False
     gone: bool = False
+    chain: Annotated[bytes, Meta(max_length=MAX_CHAIN_BYTES)] = b""
 
     @property
     def node(self) -> NodeId:

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from meshnode.gossip import Changed, Describe, Equivocation, Received, Violation
+from meshnode.gossip import Changed, Describe, Equivocation, Received, Verdict, Violation
 from meshnode.gossip.messages import Adverts, Carried, encode_message
 from meshnode.model.advert import Advert, SignedAdvert
 from tests.gossip.world import MESH, Weather, World, describe, signed
@@ -217,7 +217,7 @@ def test_a_crowd_larger_than_the_budget_is_learnt_in_the_end() -> None:
         node = bytes([n]) * 32
         crowd.append(signed(Advert(node, MESH, 1, 1, 3600)))
         world.number[node] = 100 + n  # type: ignore[index]
-    world.machines[0]._intake.verify = lambda *_: True
+    world.machines[0]._intake.judge = lambda *_: Verdict.GOOD
     world.link(0, 1)
     for at in range(0, 200, 10):
         frame = encode_message(Adverts(tuple(Carried(s, 3600) for s in crowd[at : at + 10])))

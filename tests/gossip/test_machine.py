@@ -234,8 +234,8 @@ def test_a_neighbour_is_checked_for_only_as_often_as_its_budget_allows() -> None
     checks: list[NodeId] = []
     section = GossipSection(verifications_per_s=10, anti_entropy_s=2.0)
     made = started(section, A, B)
-    real = made._intake.verify
-    made._intake.verify = lambda node, body, signature: checks.append(node) or real(node, body, signature)
+    real = made._intake.judge
+    made._intake.judge = lambda advert, body, signature: checks.append(advert.node) or real(advert, body, signature)
     crowd = [advert(node_id(100 + n)) for n in range(60)]
     commands = made.handle(Received(A, carrying(*crowd)), 1.0)
     assert len(checks) == 20, "what may come between two rounds"
@@ -287,7 +287,7 @@ def test_a_frame_is_remembered_only_when_the_same_again_would_bring_nothing() ->
 def test_known_adverts_cost_no_check() -> None:
     made = started()
     made.handle(Received(A, carrying(advert(sequence=9))), 1.0)
-    made._intake.verify = lambda node, body, signature: pytest.fail("checked")
+    made._intake.judge = lambda advert, body, signature: pytest.fail("checked")
     for sequence in range(1, 10):
         made.handle(Received(B, carrying(advert(sequence=sequence))), 1.0)
 

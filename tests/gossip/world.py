@@ -23,6 +23,7 @@ from meshnode.gossip import (
     Received,
     Send,
     Tick,
+    Verdict,
 )
 from meshnode.model.advert import Advert, SignedAdvert, pack
 from meshnode.model.codec import MAX_BYTES
@@ -42,8 +43,11 @@ def fake_sign(node: bytes, body: bytes) -> bytes:
     return hashlib.blake2b(body, key=node).digest()
 
 
-def fake_verify(node: NodeId, body: bytes, signature: bytes) -> bool:
-    return fake_sign(node, body) == signature
+def fake_judge(advert: Advert, body: bytes, signature: bytes) -> Verdict:
+    """Whoever calls itself a stranger is unwanted."""
+    if fake_sign(advert.id, body) != signature:
+        return Verdict.FORGED
+    return Verdict.UNWANTED if advert.name == "stranger" else Verdict.GOOD
 
 
 def describe(node: NodeId, name: str = "", mesh: bytes = MESH) -> Advert:
@@ -59,7 +63,7 @@ def machine(node: NodeId, section: GossipSection | None = None, *, seed: int = 0
     return Gossip(
         node,
         section or GossipSection(),
-        fake_verify,
+        fake_judge,
         lambda body: fake_sign(node, body),
         random.Random(seed),
         incarnation,
