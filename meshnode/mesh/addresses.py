@@ -2,24 +2,30 @@
 
 Bind addresses such as 0.0.0.0 are never advertised, nor those of container bridges, nor link-local ones: other
 machines cannot reach them, or reach somebody else (complaints 4 and 6). Loopback is advertised only by a node that
-listens there, and dialled only by nodes with the same tag.
+listens there or has nothing else, and dialled only by nodes with the same tag. What an interface is: interfaces.py.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
-import ipaddress
 import socket
 import uuid
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-import psutil
+from meshnode.mesh.interfaces import Interface, interfaces
 
-SKIPPED_INTERFACES = ("docker", "veth", "br-", "virbr", "lxc", "lxd", "cni", "flannel", "podman")
-"""Bridges whose addresses mean another machine, or none, to a peer."""
+MOST = 16
+"""Addresses told: as many as an advert holds."""
 
-_ANY = {"0.0.0.0", "::", ""}  # noqa: S104 - compared with, never bound
+PER_INTERFACE = 4
+"""Addresses told of one interface: a dial tries eight, and they should not all lead to the same wire."""
+
+V4 = "0.0.0.0"  # noqa: S104 - compared with, never bound
+"""Every interface, by IPv4."""
+
+_BOTH = ("::", "")
 
 
 def join(host: str, port: int) -> str:
@@ -27,30 +33,41 @@ def join(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def reachable(bound_host: str, port: int) -> tuple[str, ...]:
-    """Addresses others may dial for a listener bound to `bound_host`, at most 16."""
-    if bound_host not in _ANY:
+def bound_host(hosts: Iterable[str]) -> str:
+    """One host for the listeners of one port, as `reachable` takes it: "" for every interface, IPv4 and IPv6.
+
+    The first, where they are bound to particular addresses.
+    """
+    all_hosts = tuple(hosts)
+    return "" if {V4, "::"} <= set(all_hosts) else all_hosts[0]
+
+
+def is_everywhere(bound_host: str) -> bool:
+    """Whether a listener bound to this host listens on every interface."""
+    return bound_host in (V4, *_BOTH)
+
+
+def is_loopback_host(bound_host: str) -> bool:
+    """Whether only this machine reaches a listener bound to this host."""
+    return bound_host == "::1" or bound_host.startswith("127.")
+
+
+def reachable(bound_host: str, port: int, found: Sequence[Interface] | None = None) -> tuple[str, ...]:
+    """Addresses others may dial for a listener bound to `bound_host`, at most 16: LAN, then tunnels, then public ones.
+
+    "" and "::" are every interface, 0.0.0.0 is every one by IPv4. `found` are this machine's interfaces, where they
+    are known already; reading them may take milliseconds.
+    """
+    if not is_everywhere(bound_host):
         return (join(bound_host, port),)
-    found = [join(host, port) for host in _interface_hosts(bound_host == "::")]
-    return tuple(found[:15]) or (join("127.0.0.1", port),)
-
-
-def _interface_hosts(with_v6: bool) -> list[str]:
-    hosts: list[str] = []
-    stats = psutil.net_if_stats()
-    for interface, entries in psutil.net_if_addrs().items():
-        if interface.startswith(SKIPPED_INTERFACES) or not (interface in stats and stats[interface].isup):
+    told = []
+    for interface in found if found is not None else interfaces():
+        if interface.unadvertised:
             continue
-        for entry in entries:
-            if entry.family not in (socket.AF_INET, socket.AF_INET6):
-                continue
-            host = entry.address.partition("%")[0]
-            address = ipaddress.ip_address(host)
-            if address.is_loopback or address.is_link_local or address.is_multicast:
-                continue
-            if address.version == 4 or with_v6:
-                hosts.append(host)
-    return hosts
+        hosts = [str(a.ip) for a in interface.addresses if a.version == 4 or bound_host in _BOTH]
+        told += [join(host, port) for host in hosts[:PER_INTERFACE]]
+    # On a machine without a network its own nodes still find each other; nobody else dials this (the tag differs).
+    return tuple(dict.fromkeys(told))[:MOST] or (join("127.0.0.1", port),)
 
 
 def own_name(configured: str) -> str:

@@ -3,40 +3,88 @@
 from __future__ import annotations
 
 import socket
-from types import SimpleNamespace
+from ipaddress import ip_interface
 
-import psutil
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from meshnode.mesh import addresses
+from meshnode.mesh.interfaces import ORDER, Interface, Kind
 
 
-@pytest.fixture
-def interfaces(monkeypatch: pytest.MonkeyPatch) -> None:
-    def entry(address: str) -> SimpleNamespace:
-        return SimpleNamespace(family=socket.AF_INET6 if ":" in address else socket.AF_INET, address=address)
-
-    found = {
-        "lo": ["127.0.0.1", "::1"],
-        "eth0": ["192.168.1.5", "fe80::1%eth0", "2001:db8::5"],
-        "docker0": ["172.17.0.1"],
-        "br-12ab": ["172.18.0.1"],
-        "wlan0": ["10.0.0.7"],
-        "eth1": ["169.254.3.4"],
-    }
-    monkeypatch.setattr(psutil, "net_if_addrs", lambda: {k: [entry(a) for a in v] for k, v in found.items()})
-    monkeypatch.setattr(psutil, "net_if_stats", lambda: {k: SimpleNamespace(isup=k != "wlan0") for k in found})
+def interface(name: str, kind: Kind, *told: str) -> Interface:
+    return Interface(name, kind, tuple(ip_interface(address) for address in told))
 
 
-@pytest.mark.usefixtures("interfaces")
-def test_a_bind_address_is_never_advertised_nor_bridges_loopback_link_local_or_what_is_down() -> None:
-    assert addresses.reachable("0.0.0.0", 6375) == ("192.168.1.5:6375",)
-    assert addresses.reachable("::", 6375) == ("192.168.1.5:6375", "[2001:db8::5]:6375")
+MACHINE = (
+    interface("eth0", "lan", "192.168.1.5/24", "fd12::5/64", "2001:db8::5/64"),
+    interface("wg0", "tunnel", "10.9.0.2/24"),
+    interface("ens3", "public", "203.0.113.9/24"),
+    interface("docker0", "bridge", "172.17.0.1/16"),
+    interface("lo", "loopback", "127.0.0.1/8", "::1/128"),
+    interface("eth1", "down", "192.168.9.5/24"),
+)
+
+
+def test_a_bind_address_is_never_told_nor_bridges_loopback_or_what_is_down() -> None:
+    v4 = ("192.168.1.5:6375", "10.9.0.2:6375", "203.0.113.9:6375")
+    assert addresses.reachable("0.0.0.0", 6375, MACHINE) == v4
+    both = ("192.168.1.5:6375", "[fd12::5]:6375", "[2001:db8::5]:6375", *v4[1:])
+    assert addresses.reachable("::", 6375, MACHINE) == both
+    assert addresses.reachable("", 6375, MACHINE) == both
 
 
 def test_an_address_that_was_chosen_is_the_one_that_is_told() -> None:
-    assert addresses.reachable("127.0.0.1", 7000) == ("127.0.0.1:7000",)
-    assert addresses.reachable("::1", 7000) == ("[::1]:7000",)
+    assert addresses.reachable("127.0.0.1", 7000, MACHINE) == ("127.0.0.1:7000",)
+    assert addresses.reachable("::1", 7000, MACHINE) == ("[::1]:7000",)
+    assert addresses.reachable("172.17.0.1", 7000, MACHINE) == ("172.17.0.1:7000",)
+
+
+def test_a_machine_without_a_network_tells_its_own_nodes_where_it_is() -> None:
+    assert addresses.reachable("", 7000, MACHINE[3:]) == ("127.0.0.1:7000",)
+
+
+def test_this_machine_has_addresses_and_none_is_a_bind_address() -> None:
+    told = addresses.reachable("", 7000)
+    assert told
+    assert not {"0.0.0.0:7000", "[::]:7000", ":7000"} & set(told)
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(ORDER), st.lists(st.ip_addresses(), max_size=8)),
+        max_size=12,
+    ),
+    st.sampled_from(["", "::", "0.0.0.0"]),
+)
+def test_at_most_sixteen_are_told_each_once_and_no_interface_takes_all_places(
+    found: list[tuple[Kind, list[object]]], bound: str
+) -> None:
+    made = [interface(f"if{n}", kind, *map(str, told)) for n, (kind, told) in enumerate(found)]
+    told = addresses.reachable(bound, 7000, made)
+    assert 1 <= len(told) <= addresses.MOST
+    assert len(set(told)) == len(told)
+    for one in made:
+        mine = {addresses.join(str(address.ip), 7000) for address in one.addresses}
+        others = {addresses.join(str(a.ip), 7000) for other in made if other is not one for a in other.addresses}
+        assert len((mine - others) & set(told)) <= addresses.PER_INTERFACE
+        if one.unadvertised:
+            assert not (mine - others) & set(told) - {"127.0.0.1:7000"}
+
+
+@pytest.mark.parametrize(
+    ("hosts", "bound"),
+    [
+        (["0.0.0.0", "::"], ""),
+        (["::", "0.0.0.0"], ""),
+        (["0.0.0.0"], "0.0.0.0"),
+        (["::"], "::"),
+        (["127.0.0.1", "::1"], "127.0.0.1"),
+    ],
+)
+def test_listeners_of_both_families_are_one_that_is_bound_to_everything(hosts: list[str], bound: str) -> None:
+    assert addresses.bound_host(hosts) == bound
 
 
 def test_nodes_of_one_mesh_on_one_machine_share_a_tag_that_other_meshes_do_not() -> None:
