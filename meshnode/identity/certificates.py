@@ -1,22 +1,20 @@
 """Certificates: a node vouches for its handshake key, a mesh vouches for its node.
 
-Each is canonical CBOR, signed in a context of its own; signed bytes travel as they were signed. Here they are made;
-credential.py judges them. Not for revocation lists. protocol.md §1.
+Each is canonical CBOR, signed in a context of its own; signed bytes travel as they were signed. What they say is
+here; issuer.py makes memberships and credential.py judges. Not for revocations (notices). protocol.md §1.
 """
 
 from __future__ import annotations
 
 import enum
-from collections.abc import Collection
 from typing import Annotated, TypeVar
 
 import msgspec
 from msgspec import Meta
 
 from meshnode.errors import CertificateRefused, DecodeError
-from meshnode.identity.keys import SIGNATURE_BYTES, MeshRoot, NodeKey
+from meshnode.identity.keys import SIGNATURE_BYTES, NodeKey
 from meshnode.model import codec
-from meshnode.model.ids import NodeId
 
 LINK_CONTEXT = b"meshnode link certificate 1\x00"
 MEMBERSHIP_CONTEXT = b"meshnode membership certificate 1\x00"
@@ -34,6 +32,10 @@ MAX_CHAIN = 2
 """Certificates from a node to the root: its own and, where a member invited it, that member's."""
 
 MAX_CERTIFICATE_BYTES = 512
+"""The largest has 480: four-byte characters throughout its owner."""
+
+MAX_CHAIN_BYTES = MAX_CHAIN * (MAX_CERTIFICATE_BYTES + SIGNATURE_BYTES + 6) + 1
+"""A whole chain as it travels in adverts and renewals, its CBOR heads included."""
 
 Key = Annotated[bytes, Meta(min_length=32, max_length=32)]
 WallTime = Annotated[int, Meta(ge=0, le=2**40)]
@@ -68,7 +70,8 @@ class LinkCertificate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, a
 class MembershipCertificate(msgspec.Struct, frozen=True, forbid_unknown_fields=True, array_like=True):
     """`issuer` (the mesh id, or a member with role `invite`) vouches that `node` is a member with `roles`.
 
-    `serial` names this certificate in a revocation; `owner` is whose machine it is, empty for nobody's in particular.
+    `serial` tells certificates of one node apart; `owner` is whose machine it is, empty for nobody's in particular.
+    `invited_by` is the member that let the node in, where the root has renewed it since; empty: the issuer itself.
     """
 
     node: Key
@@ -79,10 +82,18 @@ class MembershipCertificate(msgspec.Struct, frozen=True, forbid_unknown_fields=T
     serial: Annotated[int, Meta(ge=0, le=2**63 - 1)]
     mesh: Key
     issuer: Key
+    invited_by: Annotated[bytes, Meta(max_length=32)] = b""
 
     def __post_init__(self) -> None:
         if list(self.roles) != sorted(set(self.roles)):
             raise ValueError("roles are sorted and each stands once")
+        if len(self.invited_by) not in (0, 32):
+            raise ValueError("invited_by is a node id or nothing")
+
+    @property
+    def inviter(self) -> bytes:
+        """Who let this node in: a member's id, or the mesh id for the root."""
+        return self.invited_by or self.issuer
 
 
 class Signed(msgspec.Struct, frozen=True, forbid_unknown_fields=True, array_like=True):
@@ -95,60 +106,14 @@ class Signed(msgspec.Struct, frozen=True, forbid_unknown_fields=True, array_like
 Chain = tuple[Signed, ...]
 """Membership certificates, the node's own first, each vouched for by the next, the last by the root."""
 
+_PackedChain = Annotated[tuple[Signed, ...], Meta(max_length=MAX_CHAIN)]
+
 
 def certify_link(key: NodeKey, x25519: bytes, mesh: bytes, now: int) -> Signed:
     """A link certificate for 24 h, back-dated by 300 s."""
     certificate = LinkCertificate(key.public, x25519, max(0, now - BACKDATING_S), now + LINK_LIFETIME_S, mesh)
     body = codec.encode(certificate)
     return Signed(body, key.sign(LINK_CONTEXT, body))
-
-
-class Issuer:
-    """Whoever may make members: the root itself, or a member that the root gave the role `invite`."""
-
-    def __init__(self, key: MeshRoot | NodeKey, mesh: bytes, chain: Chain = ()) -> None:
-        """`chain` is the issuer's own, empty for the root. Raises CertificateRefused when it may not invite."""
-        self.mesh = mesh
-        self._key = key
-        self._chain = chain
-        self._own = read_membership(chain[0]) if chain else None
-        if self._own is None and key.public != mesh:
-            raise CertificateRefused("only the root of a mesh makes members without being one")
-        if self._own is not None and (Role.INVITE not in self._own.roles or len(chain) >= MAX_CHAIN):
-            raise CertificateRefused(
-                "this node may not invite: it lacks the role, or was invited by an invited node itself; "
-                "invite from the node that started the mesh"
-            )
-
-    @property
-    def grantable(self) -> frozenset[Role]:
-        """The roles this issuer can give: the root all, a member its own without `invite` (chains end there)."""
-        return ALL_ROLES if self._own is None else frozenset(self._own.roles) - {Role.INVITE}
-
-    def issue(
-        self, node: NodeId, now: int, serial: int, *, roles: Collection[Role] | None = None, owner: str = ""
-    ) -> Chain:
-        """The chain of a new member, for 30 days or as long as the issuer is a member; `roles` None gives all it can.
-        `serial` comes from the system's randomness, below 2**63. Raises CertificateRefused for a role it cannot give.
-        """
-        granted = self.grantable if roles is None else frozenset(roles)
-        if not granted <= self.grantable:
-            raise CertificateRefused(f"cannot give {', '.join(sorted(granted - self.grantable))}")
-        until = now + MEMBERSHIP_LIFETIME_S
-        if self._own is not None:
-            until = min(until, self._own.not_after)
-        certificate = MembershipCertificate(
-            bytes(node),
-            tuple(sorted(granted)),
-            owner,
-            max(0, now - BACKDATING_S),
-            until,
-            serial,
-            self.mesh,
-            self._key.public,
-        )
-        body = codec.encode(certificate)
-        return (Signed(body, self._key.sign(MEMBERSHIP_CONTEXT, body)), *self._chain)
 
 
 def read_membership(signed: Signed) -> MembershipCertificate:
@@ -159,6 +124,19 @@ def read_membership(signed: Signed) -> MembershipCertificate:
 def read_link(signed: Signed) -> LinkCertificate:
     """What a link certificate says, unverified. Raises CertificateRefused when it cannot be read."""
     return _read(signed, LinkCertificate)
+
+
+def pack_chain(chain: Chain) -> bytes:
+    """A chain as adverts and answers to renewals carry it: canonical CBOR."""
+    return codec.encode(chain)
+
+
+def unpack_chain(data: bytes) -> Chain:
+    """Read what pack_chain wrote. Raises CertificateRefused. Nothing in it is verified."""
+    try:
+        return codec.decode(data, _PackedChain, limit=MAX_CHAIN_BYTES)
+    except DecodeError as error:
+        raise CertificateRefused(f"a chain of certificates cannot be read: {error}") from error
 
 
 def _read(signed: Signed, kind: type[T]) -> T:

@@ -1,7 +1,8 @@
 """Invites: one line that lets one machine in, once, within a day. And the book its signer keeps.
 
-The line carries a secret; the book keeps only a hint and derived keys, so that a stolen book opens nothing new and
-shows no line. Not for the link it is used on (mesh.join). Counterpart: noise, which mixes `Secrets` in; join.py.
+The line carries a secret; the book keeps only a hint and derived keys, so that a stolen book shows no line. Keys
+outlive an invite by a day, only to tell latecomers in words. Not for the link it is used on (mesh.join). Counterpart:
+noise, which mixes `Secrets` in; join.py.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ import msgspec
 from msgspec import Meta
 
 from meshnode.errors import DecodeError, InviteRefused
-from meshnode.identity.certificates import Key, WallTime
+from meshnode.identity.certificates import Key, Owner, Role, WallTime
+from meshnode.identity.credential import MAX_NAME, presentable
 from meshnode.model import codec
 from meshnode.model.ids import NodeId
 from meshnode.model.psk import Secrets
@@ -28,7 +30,12 @@ SECRET_BYTES = 16
 HINT_BYTES = 8
 MAX_LIFETIME_S = 24 * 3600
 MAX_ATTEMPTS = 3
-"""Starts of a join with one invite: a joiner may lose its connection twice (protocol.md §1)."""
+"""Handshakes that got through with one invite: a joiner may lose its connection twice (protocol.md §1). One that did
+not get through proves nothing and counts for nothing: the hint travels in the clear, and whoever saw it could use the
+invite up otherwise."""
+
+MAX_KEPT = 512
+"""Invites remembered at once: more than anybody hands out in two days."""
 
 KEPT_S = 24 * 3600
 """A used or expired invite is remembered so long, to be refused by its right name."""
@@ -51,17 +58,17 @@ class Unusable(enum.StrEnum):
 
 _WORDS = {
     Unusable.UNKNOWN: "this node did not make the invite, or has forgotten it",
-    Unusable.USED: "the invite has been used; make a new one for each machine",
+    Unusable.USED: "the invite has been used{by}; make a new one for each machine",
     Unusable.EXPIRED: "the invite has expired; make a new one",
     Unusable.TOO_MANY_ATTEMPTS: f"the invite was tried {MAX_ATTEMPTS} times; make a new one",
 }
 
 
 class InviteNotUsable(InviteRefused):
-    """An InviteRefused with its `reason`."""
+    """An InviteRefused with its `reason`. `by` is the name of the machine that used it, where that is known."""
 
-    def __init__(self, reason: Unusable) -> None:
-        super().__init__(_WORDS[reason])
+    def __init__(self, reason: Unusable, by: str = "") -> None:
+        super().__init__(_WORDS[reason].format(by=f" by {by!r}" if by else ""))
         self.reason = reason
 
 
@@ -109,12 +116,20 @@ class Invite(msgspec.Struct, frozen=True, forbid_unknown_fields=True, array_like
 
 
 class StoredInvite(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What the signer keeps. The keys are gone once the invite is used."""
+    """What the signer keeps. `roles` None gives all that the signer can; `root` gives the root's seed as well.
+
+    `attempts` counts handshakes that got through; `used_by` is the name of the machine that joined with it, or "".
+    """
 
     hint: Hint
     expires: WallTime
-    attempts: Annotated[int, Meta(ge=0, le=MAX_ATTEMPTS)] = 0
-    psks: Secrets | None = None
+    psks: Secrets
+    roles: Annotated[tuple[Role, ...], Meta(max_length=len(Role))] | None = None
+    owner: Owner = ""
+    root: bool = False
+    attempts: Annotated[int, Meta(ge=0, le=MAX_ATTEMPTS + 1)] = 0
+    used: bool = False
+    used_by: Annotated[str, Meta(max_length=MAX_NAME)] = ""
 
 
 class InviteBook:
@@ -127,47 +142,74 @@ class InviteBook:
         self._records = {record.hint: record for record in records}
 
     def issue(
-        self, now: int, secret: bytes, *, mesh: bytes, signer: NodeId, addresses: tuple[str, ...], lifetime_s: int
+        self,
+        now: int,
+        secret: bytes,
+        *,
+        mesh: bytes,
+        signer: NodeId,
+        addresses: tuple[str, ...],
+        lifetime_s: int,
+        roles: tuple[Role, ...] | None = None,
+        owner: str = "",
+        root: bool = False,
     ) -> tuple[str, StoredInvite]:
-        """A new line and what is kept of it. `secret`: 16 bytes from the system's randomness. Raises ValueError for
-        another length or a lifetime over a day."""
+        """A new line and what is kept of it. `secret`: 16 bytes from the system's randomness.
+
+        Raises ValueError for another length or a lifetime over a day, InviteRefused when too many are open.
+        """
         if len(secret) != SECRET_BYTES:
             raise ValueError(f"an invite's secret has {SECRET_BYTES} bytes")
         if not 0 < lifetime_s <= MAX_LIFETIME_S:
             raise ValueError(f"an invite lives 1..{MAX_LIFETIME_S} s")
         self._forget(now)
+        if len(self._records) >= MAX_KEPT:
+            raise InviteRefused(f"{MAX_KEPT} invites were made within two days: wait until some have expired")
         invite = Invite(VERSION, mesh, addresses, bytes(signer), secret, now + lifetime_s)
-        record = StoredInvite(invite.hint, invite.expires, psks=invite.psks())
+        granted = None if roles is None else tuple(sorted(set(roles)))
+        record = StoredInvite(invite.hint, invite.expires, invite.psks(), granted, owner, root)
         self._records[record.hint] = record
         return invite.token(), record
 
     def attempt(self, hint: bytes, now: int) -> Secrets:
-        """The keys for one handshake with this hint; counted. Raises InviteNotUsable."""
-        record = self._usable(hint, now)
-        if record.attempts >= MAX_ATTEMPTS:
-            raise InviteNotUsable(Unusable.TOO_MANY_ATTEMPTS)
-        assert record.psks is not None
-        self._records[hint] = msgspec.structs.replace(record, attempts=record.attempts + 1)
-        return record.psks
+        """The keys for a handshake with this hint; changes nothing, since whoever begins one has proved nothing.
 
-    def burn(self, hint: bytes, now: int) -> None:
-        """Use the invite up: before the grant is sent. Two joiners may have shaken hands with it; the second one's
-        burn raises InviteNotUsable."""
-        record = self._usable(hint, now)
-        self._records[hint] = msgspec.structs.replace(record, psks=None)
+        An invite that is used or has expired still gets its handshake: `burn` refuses it then, over a link on which
+        the reason can be said. Raises InviteNotUsable for a hint that is not known.
+        """
+        return self._known(hint, now).psks
+
+    def got_through(self, hint: bytes, now: int) -> None:
+        """Count a handshake that succeeded with this hint: the other end has the line."""
+        record = self._known(hint, now)
+        attempts = min(record.attempts + 1, MAX_ATTEMPTS + 1)
+        self._records[hint] = msgspec.structs.replace(record, attempts=attempts)
+
+    def burn(self, hint: bytes, now: int, by: str = "") -> StoredInvite:
+        """Use the invite up, before the grant is sent: what it grants. `by` is the joiner's name for itself.
+
+        Two joiners may have shaken hands with it; the second one's burn raises InviteNotUsable, as does one that
+        comes too late or too often.
+        """
+        record = self._known(hint, now)
+        if record.used:
+            raise InviteNotUsable(Unusable.USED, record.used_by)
+        if now > record.expires:
+            raise InviteNotUsable(Unusable.EXPIRED)
+        if record.attempts > MAX_ATTEMPTS:
+            raise InviteNotUsable(Unusable.TOO_MANY_ATTEMPTS)
+        burnt = msgspec.structs.replace(record, used=True, used_by=presentable(by))
+        self._records[hint] = burnt
+        return burnt
 
     def records(self) -> tuple[StoredInvite, ...]:
         """Everything to store."""
         return tuple(self._records.values())
 
-    def _usable(self, hint: bytes, now: int) -> StoredInvite:
+    def _known(self, hint: bytes, now: int) -> StoredInvite:
         record = self._records.get(hint)
-        if record is None:
+        if record is None or now > record.expires + KEPT_S:
             raise InviteNotUsable(Unusable.UNKNOWN)
-        if record.psks is None:
-            raise InviteNotUsable(Unusable.USED)
-        if now > record.expires:
-            raise InviteNotUsable(Unusable.EXPIRED)
         return record
 
     def _forget(self, now: int) -> None:

@@ -6,7 +6,7 @@ bytes mean (identity) nor for configuration (config).
 
 from meshnode.keep.home import Home, Membership, default_home
 from meshnode.keep.lock import HomeLock
-from meshnode.keep.secrets import create_secret, private_directory, read_secret, write_secret
+from meshnode.keep.secrets import create_secret, private_directory, read_secret, remove_secret, write_secret
 
 __all__ = [
     "Home",
@@ -16,5 +16,6 @@ __all__ = [
     "default_home",
     "private_directory",
     "read_secret",
+    "remove_secret",
     "write_secret",
 ]

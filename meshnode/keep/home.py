@@ -2,8 +2,10 @@
 
     config.toml     read by config                     node.key       the node's Ed25519 seed
     mesh.cbor       mesh, chain, perhaps its root      invites.cbor   open invites: hints and derived keys
-    incarnation     starts of this node, ever growing  control.secret what the local CLI proves itself with
-    run.json        where the running node listens     lock, addresses.cbor, models/
+    notices.cbor    who was revoked, new secrets       pins.cbor      ids pinned and barred, names and their ids
+    mesh.secret     the secret line of psk-tofu        control.secret what the local CLI proves itself with
+    incarnation     starts of this node, ever growing  run.json       where the running node listens
+    lock, addresses.cbor, models/
 
 Synchronous, for start-up (or a thread). Not for what certificates mean (identity). Counterpart: node.py opens it.
 """
@@ -12,7 +14,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Annotated, Any, Self, TypeVar
@@ -21,16 +23,34 @@ import msgspec
 import platformdirs
 from msgspec import Meta
 
-from meshnode.errors import CertificateRefused, DecodeError, SecretFileError
-from meshnode.identity import InviteBook, Issuer, Mesh, MeshRoot, NodeKey, Signed, StoredInvite
+from meshnode.errors import CertificateRefused, DecodeError, IdentityError, SecretFileError
+from meshnode.identity import (
+    InviteBook,
+    Issuer,
+    Mesh,
+    MeshRoot,
+    NodeKey,
+    Notice,
+    Pins,
+    Signed,
+    StoredInvite,
+    new_tofu_secret,
+    tofu_mesh,
+)
 from meshnode.identity.certificates import Key, read_membership
 from meshnode.keep.lock import HomeLock
-from meshnode.keep.secrets import create_secret, private_directory, read_secret, write_secret
+from meshnode.keep.secrets import create_secret, private_directory, read_secret, remove_secret, write_secret
 from meshnode.model import codec
 
 T = TypeVar("T")
 
 CONTROL_SECRET_BYTES = 32
+
+MAX_TABLE_BYTES = 4 << 20
+"""Notices and pins: both tables are bounded, and full they have 2 MiB."""
+
+OF_MESH = ("mesh.cbor", "invites.cbor", "notices.cbor", "pins.cbor", "addresses.cbor")
+"""What leaving a mesh removes, in this order: without the first, the others mean nothing."""
 
 
 class _NodeFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="meshnode node 1", tag_field="t"):
@@ -58,6 +78,15 @@ class Membership(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="m
 
 class _InviteFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="meshnode invites 1", tag_field="t"):
     invites: tuple[StoredInvite, ...]
+
+
+class _NoticeFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="meshnode notices 1", tag_field="t"):
+    mesh: Key
+    notices: tuple[Notice, ...]
+
+
+class _PinFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="meshnode pins 1", tag_field="t"):
+    pins: Pins
 
 
 def default_home(environment: Mapping[str, str]) -> Path:
@@ -92,15 +121,17 @@ class Home:
             self._lock.release()
 
     def node_key(self) -> NodeKey:
-        """This node's identity; made on the first start. Raises SecretFileError, also when the key is gone but a
-        mesh still knows this node by it."""
+        """This node's identity; made on the first start. Raises SecretFileError, also when the key is gone of a node
+        that others may know by it."""
         path = self.path / "node.key"
         stored = self._load(path, _NodeFile)
         if stored is None:
-            if (self.path / "mesh.cbor").exists():
+            # Whoever was here before is known by its key to others, in psk-tofu without any mesh.cbor.
+            known = [name for name in ("mesh.cbor", "incarnation") if (self.path / name).exists()]
+            if known:
                 raise SecretFileError(
-                    f"{path} is missing, but {self.path / 'mesh.cbor'} belongs to it: restore it, "
-                    "or move mesh.cbor away to begin as a new node"
+                    f"{path} is missing, but a node has been here: restore it, "
+                    f"or move {' and '.join(known)} in {self.path} away to begin as a new node"
                 )
             key = NodeKey.generate()
             create_secret(path, codec.encode(_NodeFile(key.seed, key.public)))
@@ -147,6 +178,57 @@ class Home:
     def save_invites(self, book: InviteBook) -> None:
         """Keep the book as it is now. Raises SecretFileError."""
         write_secret(self.path / "invites.cbor", codec.encode(_InviteFile(book.records())))
+
+    def notices(self, mesh_id: bytes) -> tuple[Notice, ...]:
+        """The notices kept for this mesh, none where the file is another mesh's. Raises SecretFileError."""
+        stored = self._load(self.path / "notices.cbor", _NoticeFile)
+        return stored.notices if stored is not None and stored.mesh == mesh_id else ()
+
+    def save_notices(self, mesh_id: bytes, notices: Iterable[Notice]) -> None:
+        """Keep these for this mesh. Raises SecretFileError."""
+        write_secret(self.path / "notices.cbor", codec.encode(_NoticeFile(mesh_id, tuple(notices))))
+
+    def pins(self) -> Pins:
+        """Pins, names and bars kept; none on the first start. Raises SecretFileError."""
+        stored = self._load(self.path / "pins.cbor", _PinFile)
+        return stored.pins if stored is not None else Pins()
+
+    def save_pins(self, pins: Pins) -> None:
+        """Keep these. Raises SecretFileError."""
+        write_secret(self.path / "pins.cbor", codec.encode(_PinFile(pins)))
+
+    def leave_mesh(self) -> None:
+        """Forget the mesh for good, this node's key excepted; durable on return, and the membership went first, so
+        that after a crash in between this node is out. Raises SecretFileError."""
+        for name in OF_MESH:
+            remove_secret(self.path / name)
+
+    def tofu_secret(self) -> str | None:
+        """The secret line of psk-tofu, or None. Raises SecretFileError, also for a line that is mistyped."""
+        path = self.path / "mesh.secret"
+        data = read_secret(path, limit=1024)
+        if data is None:
+            return None
+        text = data.decode(errors="replace").strip()
+        try:
+            tofu_mesh(text)
+        except IdentityError as error:
+            raise SecretFileError(f"{path}: {error}, or copy the file again from another machine") from error
+        return text
+
+    def make_tofu_secret(self) -> str:
+        """A new secret line, kept before it is returned. Raises SecretFileError when there is one already."""
+        text = new_tofu_secret(secrets.token_bytes(32))
+        self.save_tofu_secret(text)
+        return text
+
+    def save_tofu_secret(self, text: str) -> None:
+        """Keep the line of another machine. Raises IdentityError for a line that is mistyped, SecretFileError when
+        there is another one already: another secret is another mesh."""
+        mesh = tofu_mesh(text)
+        known = self.tofu_secret()
+        if known is None or tofu_mesh(known) != mesh:
+            create_secret(self.path / "mesh.secret", "".join(text.split()).lower().encode() + b"\n")
 
     def bump_incarnation(self) -> int:
         """A number larger than at any start before, kept before it is returned: the wall clock, or one more than the
@@ -199,7 +281,7 @@ class Home:
             raise SecretFileError(f"cannot remove {self.run}: {error.strerror}") from error
 
     def _load(self, path: Path, kind: type[T]) -> T | None:
-        data = read_secret(path)
+        data = read_secret(path, limit=MAX_TABLE_BYTES)
         if data is None:
             return None
         try:

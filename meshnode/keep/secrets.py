@@ -6,6 +6,7 @@ Synchronous: each write waits for the disk. Not for what is inside (home.py). Mo
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 from pathlib import Path
@@ -19,6 +20,15 @@ _OPEN_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 # O_NONBLOCK: a pipe put in the file's place must not stop the start.
 _OPEN_OLD = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _OTHERS = 0o077
+
+_REMEDIES = {
+    errno.ENOSPC: "make room on its disk",
+    errno.EDQUOT: "this user's quota is used up, make room",
+    errno.EFBIG: "the size of files is limited here (ulimit -f), raise the limit",
+    errno.EROFS: "use a home on a disk that can be written to (MESHNODE_HOME)",
+    errno.EACCES: "its directory must be this user's, mode 700",
+    errno.ENOENT: "its directory is missing, make it",
+}
 
 
 def private_directory(path: Path) -> None:
@@ -78,11 +88,11 @@ def write_secret(path: Path, data: bytes) -> None:
         fresh = _write_beside(path, data)
         try:
             os.replace(fresh, path)
-            _sync_directory(path.parent)
         finally:
             fresh.unlink(missing_ok=True)
     except OSError as error:
-        raise SecretFileError(f"cannot write {path}: {error.strerror}") from error
+        raise _cannot_write(path, error) from error
+    _sync_directory_of(path)
 
 
 def create_secret(path: Path, data: bytes) -> None:
@@ -92,20 +102,36 @@ def create_secret(path: Path, data: bytes) -> None:
         try:
             # A link, unlike a rename, fails when the name is taken.
             os.link(fresh, path)
-            fresh.unlink()
-            _sync_directory(path.parent)
         finally:
             fresh.unlink(missing_ok=True)
     except FileExistsError as error:
         raise SecretFileError(f"{path} is there already; it is not overwritten") from error
     except OSError as error:
-        raise SecretFileError(f"cannot write {path}: {error.strerror}") from error
+        raise _cannot_write(path, error) from error
+    _sync_directory_of(path)
+
+
+def remove_secret(path: Path) -> None:
+    """Remove the file, and what a crash may have left of writing it; durable on return. One that is missing is well.
+
+    Raises SecretFileError.
+    """
+    try:
+        path.unlink(missing_ok=True)
+        _beside(path).unlink(missing_ok=True)
+    except OSError as error:
+        raise SecretFileError(f"cannot remove {path}: {error.strerror}") from error
+    _sync_directory_of(path)
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f".{path.name}.new")
 
 
 def _write_beside(path: Path, data: bytes) -> Path:
     """A complete, synced file next to `path`. Its name is fixed, so that a crash leaves at most one behind; the home's
     lock keeps two writers apart."""
-    fresh = path.with_name(f".{path.name}.new")
+    fresh = _beside(path)
     fresh.unlink(missing_ok=True)
     descriptor = os.open(fresh, _OPEN_NEW, 0o600)
     try:
@@ -122,13 +148,21 @@ def _write_beside(path: Path, data: bytes) -> Path:
     return fresh
 
 
-def _sync_directory(path: Path) -> None:
-    """A rename is durable once its directory is."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+def _cannot_write(path: Path, error: OSError) -> SecretFileError:
+    remedy = _REMEDIES.get(error.errno or 0, "see to its directory")
+    return SecretFileError(f"cannot write {path}: {error.strerror}: {remedy}; what was there before is unchanged")
+
+
+def _sync_directory_of(path: Path) -> None:
+    """A new name, or one that is gone, is durable once its directory is. Raises SecretFileError."""
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        descriptor = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise SecretFileError(f"what changed of {path} may not outlive a power cut: {error.strerror}") from error
 
 
 def _check_owner(path: Path, found: os.stat_result, mode: str) -> None:

@@ -34,5 +34,14 @@ class Secrets:
 
         The secret has at least 128 bits of its own; no salt is needed then (RFC 5869 section 3.1).
         """
-        okm = HKDF(hashes.SHA256(), 2 * PSK_BYTES, salt=None, info=_CONTEXT + purpose).derive(secret)
+        okm = _expand(secret, purpose, 2 * PSK_BYTES)
         return cls(okm[:PSK_BYTES], okm[PSK_BYTES:])
+
+
+def derive_key(secret: bytes, purpose: bytes) -> bytes:
+    """One key of 32 bytes in the same way, for what is a secret itself."""
+    return _expand(secret, purpose, PSK_BYTES)
+
+
+def _expand(secret: bytes, purpose: bytes, size: int) -> bytes:
+    return HKDF(hashes.SHA256(), size, salt=None, info=_CONTEXT + purpose).derive(secret)

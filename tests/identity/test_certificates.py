@@ -1,57 +1,48 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from meshnode.errors import CertificateRefused
-from meshnode.identity import Issuer, MembershipCertificate, Role, check_chain
-from meshnode.identity.certificates import read_membership
-from tests.identity.people import ALICE, BOB, BY_ROOT, CAROL, DAY, FOREIGN_ROOT, MESH, NOW, alice_chain, bob_chain
-
-
-def test_the_root_gives_every_role() -> None:
-    assert set(read_membership(alice_chain()[0]).roles) == set(Role)
-
-
-def test_a_member_gives_its_roles_but_not_the_one_to_invite() -> None:
-    assert set(read_membership(bob_chain()[0]).roles) == {Role.CLIENT, Role.RELAY, Role.SERVE}
-
-
-def test_a_member_gives_no_role_it_lacks() -> None:
-    chain = BY_ROOT.issue(ALICE.id, NOW, 1, roles=[Role.INVITE, Role.CLIENT])
-    issuer = Issuer(ALICE, MESH.id, chain)
-    assert issuer.grantable == {Role.CLIENT}
-    with pytest.raises(CertificateRefused, match="serve"):
-        issuer.issue(BOB.id, NOW, 2, roles=[Role.SERVE])
-
-
-def test_a_member_without_the_role_may_not_invite() -> None:
-    with pytest.raises(CertificateRefused, match="may not invite"):
-        Issuer(ALICE, MESH.id, BY_ROOT.issue(ALICE.id, NOW, 1, roles=[Role.SERVE]))
-
-
-def test_a_member_invited_by_a_member_may_not_invite() -> None:
-    with pytest.raises(CertificateRefused, match="may not invite"):
-        Issuer(BOB, MESH.id, bob_chain())
-
-
-def test_a_foreign_root_is_no_issuer() -> None:
-    with pytest.raises(CertificateRefused, match="root"):
-        Issuer(FOREIGN_ROOT, MESH.id)
-
-
-def test_membership_lasts_thirty_days_and_begins_in_the_past() -> None:
-    certificate = read_membership(alice_chain()[0])
-    assert (certificate.not_before, certificate.not_after) == (NOW - 300, NOW + 30 * DAY)
-
-
-def test_nobody_is_a_member_for_longer_than_who_invited_them() -> None:
-    late = NOW + 20 * DAY
-    chain = Issuer(ALICE, MESH.id, alice_chain()).issue(CAROL.id, late, 3)
-    assert read_membership(chain[0]).not_after == NOW + 30 * DAY
-    assert check_chain(chain, CAROL.id, MESH.id, late)[1] == NOW + 30 * DAY
+from meshnode.identity import Issuer, MembershipCertificate, Role, pack_chain, unpack_chain
+from meshnode.identity.certificates import MAX_CHAIN_BYTES, Chain
+from tests.identity.people import ALICE, BOB, BY_ROOT, MESH, NOW, alice_chain, bob_chain
 
 
 @pytest.mark.parametrize("roles", [(Role.SERVE, Role.CLIENT), (Role.SERVE, Role.SERVE)])
 def test_roles_have_one_spelling(roles: tuple[Role, ...]) -> None:
     with pytest.raises(ValueError, match="sorted"):
         MembershipCertificate(ALICE.public, roles, "", NOW, NOW, 0, MESH.id, MESH.id)
+
+
+@pytest.mark.parametrize("size", [1, 31])
+def test_who_invited_is_an_id_or_nothing(size: int) -> None:
+    with pytest.raises(ValueError, match="invited_by"):
+        MembershipCertificate(ALICE.public, (), "", NOW, NOW, 0, MESH.id, MESH.id, bytes(size))
+
+
+class TestPackedChain:
+    @pytest.mark.parametrize("chain", [(), alice_chain(), bob_chain()])
+    def test_it_travels(self, chain: Chain) -> None:
+        assert unpack_chain(pack_chain(chain)) == chain
+
+    def test_the_largest_is_read(self) -> None:
+        owner = "\N{GRINNING FACE}" * 64
+        top = BY_ROOT.issue(ALICE.id, 2**40 - 10**7, 2**63 - 1, owner=owner, invited_by=b"i" * 32)
+        chain = Issuer(ALICE, MESH.id, top).issue(BOB.id, 2**40 - 10**7, 2**63 - 1, owner=owner, invited_by=b"i" * 32)
+        assert 0 < MAX_CHAIN_BYTES - len(pack_chain(chain)) < 200
+        assert unpack_chain(pack_chain(chain)) == chain
+
+    @given(st.binary(max_size=300))
+    @settings(deadline=None, max_examples=200)
+    def test_anything_else_is_refused_and_nothing_worse(self, data: bytes) -> None:
+        try:
+            chain = unpack_chain(data)
+        except CertificateRefused:
+            return
+        assert pack_chain(chain) == data
+
+    def test_more_than_two_are_not_read(self) -> None:
+        with pytest.raises(CertificateRefused, match="cannot be read"):
+            unpack_chain(pack_chain((*bob_chain(), *alice_chain())))

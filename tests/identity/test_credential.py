@@ -17,7 +17,7 @@ from meshnode.identity import (
     pack_join_payload,
     pack_payload,
 )
-from meshnode.identity.certificates import LINK_CONTEXT, MEMBERSHIP_CONTEXT, Chain
+from meshnode.identity.certificates import LINK_CONTEXT, MEMBERSHIP_CONTEXT, Chain, read_membership
 from meshnode.identity.credential import MAX_PAYLOAD_BYTES, Peer
 from meshnode.model import codec
 from meshnode.noise.handshake import MAX_PAYLOAD_BYTES as HANDSHAKE_TAKES
@@ -37,6 +37,7 @@ from tests.identity.people import (
     membership,
 )
 
+SERVANT = (Role.CLIENT, Role.RELAY, Role.SERVE)
 LINK = certify_link(BOB, X25519, MESH.id, NOW)
 
 
@@ -65,14 +66,16 @@ def test_a_member_invited_by_the_root_is_known() -> None:
     peer = check_payload(
         pack_payload(certify_link(ALICE, X25519, MESH.id, NOW), alice_chain()), X25519, MESH.id, NOW, BOB.id
     )
-    assert peer.node == ALICE.id
-    assert peer.membership.owner == "alice"
+    assert (peer.node, peer.owner, peer.roles) == (ALICE.id, "alice", frozenset(Role))
+    assert peer.chain == alice_chain() and peer.may(Role.INVITE)
+    assert peer.invited_by == MESH.id
     assert peer.until == NOW + DAY
 
 
 def test_a_member_invited_by_a_member_is_known() -> None:
     peer = check(pack_payload(LINK, bob_chain()))
-    assert (peer.node, peer.membership.owner) == (BOB.id, "bob")
+    assert (peer.node, peer.owner, peer.invited_by) == (BOB.id, "bob", ALICE.id)
+    assert not peer.may(Role.INVITE)
 
 
 def test_the_peer_is_known_until_the_first_certificate_ends() -> None:
@@ -81,9 +84,10 @@ def test_the_peer_is_known_until_the_first_certificate_ends() -> None:
 
 def test_the_largest_credential_fits_a_handshake_message() -> None:
     owner = "\N{GRINNING FACE}" * 64
-    top = membership(ROOT, MEMBERSHIP_CONTEXT, ALICE, owner=owner, serial=2**63 - 1)
-    leaf = membership(ALICE, MEMBERSHIP_CONTEXT, BOB, owner=owner, serial=2**63 - 1)
-    payload = pack_payload(LINK, (leaf, top))
+    more = {"owner": owner, "serial": 2**63 - 1, "invited_by": CAROL.public}
+    top = membership(ROOT, MEMBERSHIP_CONTEXT, ALICE, **more)
+    leaf = membership(ALICE, MEMBERSHIP_CONTEXT, BOB, roles=SERVANT, **more)
+    payload = pack_payload(LINK, (leaf, top), owner)
     assert len(payload) <= MAX_PAYLOAD_BYTES == HANDSHAKE_TAKES
     assert check(payload).node == BOB.id
 
@@ -157,7 +161,7 @@ class TestChain:
 
     def test_an_inviter_whose_time_is_over(self) -> None:
         top = membership(ROOT, MEMBERSHIP_CONTEXT, ALICE, not_after=NOW - 5)
-        refused(bob_with(membership(ALICE, MEMBERSHIP_CONTEXT, BOB), top), "membership certificate ended 5 s ago")
+        refused(bob_with(membership(ALICE, MEMBERSHIP_CONTEXT, BOB, roles=SERVANT), top), "certificate ended 5 s ago")
 
     def test_one_made_for_longer_than_thirty_days(self) -> None:
         refused(bob_with(by_root(not_after=NOW + 30 * DAY + 1)), "for too long")
@@ -186,10 +190,29 @@ class TestChain:
         leaf = membership(ALICE, MEMBERSHIP_CONTEXT, BOB, roles=(Role.CLIENT,))
         refused(bob_with(leaf, top), "lacks the role invite")
 
+    def test_the_role_to_invite_comes_from_the_root_alone(self) -> None:
+        leaf = membership(ALICE, MEMBERSHIP_CONTEXT, BOB, roles=(Role.INVITE, Role.SERVE))
+        refused(bob_with(leaf, *alice_chain()), "role invite was given by a member")
+
     def test_an_inviter_that_gave_more_than_it_has(self) -> None:
         top = membership(ROOT, MEMBERSHIP_CONTEXT, ALICE, roles=(Role.CLIENT, Role.INVITE))
         leaf = membership(ALICE, MEMBERSHIP_CONTEXT, BOB, roles=(Role.CLIENT, Role.SERVE))
         refused(bob_with(leaf, top), "lacks a role that it gave")
+
+
+class TestName:
+    def test_it_comes_with_the_credential(self) -> None:
+        assert check(pack_payload(LINK, bob_chain(), "bob's laptop")).name == "bob's laptop"
+
+    def test_what_others_would_refuse_is_left_out_before_it_is_sent(self) -> None:
+        assert check(pack_payload(LINK, bob_chain(), "\x1b[31m" + "b" * 100)).name == "[31m" + "b" * 60
+
+    @pytest.mark.parametrize("name", ["a\nb", "\x1b[2J", "a\u202eb", "a\u200bb", "\ue000"])
+    def test_one_that_could_not_be_shown_is_refused(self, name: str) -> None:
+        refused(codec.encode(Credential(LINK, bob_chain(), name)), "cannot be printed")
+
+    def test_one_that_is_too_long_is_refused(self) -> None:
+        refused(codec.encode(Credential(LINK, bob_chain(), "b" * 65)), "cannot be read")
 
 
 class TestBytes:
@@ -217,7 +240,13 @@ class TestBytes:
 
 class TestJoiner:
     def test_it_proves_its_key(self) -> None:
-        assert check_join_payload(pack_join_payload(LINK), X25519, MESH.id, NOW, ALICE.id) == BOB.id
+        assert check_join_payload(pack_join_payload(LINK), X25519, MESH.id, NOW, ALICE.id).node == BOB.id
+
+    def test_it_has_no_roles(self) -> None:
+        peer = check_join_payload(pack_join_payload(LINK, "laptop"), X25519, MESH.id, NOW, ALICE.id)
+        assert (peer.name, peer.roles, peer.chain, peer.certificate, peer.invited_by) == (
+            "laptop", frozenset(), (), None, None
+        )  # fmt: skip
 
     def test_it_is_no_member(self) -> None:
         with pytest.raises(CertificateRefused, match="no membership"):
@@ -241,4 +270,6 @@ class TestJoiner:
 
 def test_the_root_can_be_a_members_issuer_for_any_number_of_nodes() -> None:
     for number in range(3):
-        assert check(pack_payload(LINK, BY_ROOT.issue(BOB.id, NOW, number))).membership.serial == number
+        assert check(pack_payload(LINK, BY_ROOT.issue(BOB.id, NOW, number))).certificate == read_membership(
+            BY_ROOT.issue(BOB.id, NOW, number)[0]
+        )

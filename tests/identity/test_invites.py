@@ -3,15 +3,17 @@ from __future__ import annotations
 import random
 import string
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from meshnode.errors import InviteRefused
-from meshnode.identity import Invite, InviteBook, InviteNotUsable, StoredInvite, Unusable
-from meshnode.identity.invites import KEPT_S, MAX_ATTEMPTS, MAX_LIFETIME_S
+from meshnode.identity import Invite, InviteBook, InviteNotUsable, Role, StoredInvite, Unusable
+from meshnode.identity.invites import KEPT_S, MAX_ATTEMPTS, MAX_KEPT, MAX_LIFETIME_S
 from meshnode.model import codec
+from meshnode.model.psk import Secrets
 from tests.identity.people import ALICE, DAY, MESH, NOW
 
 SECRET = b"sixteen bytes :)"
@@ -22,10 +24,14 @@ def issue(book: InviteBook, now: int = NOW, secret: bytes = SECRET, lifetime_s: 
     return book.issue(now, secret, mesh=MESH.id, signer=ALICE.id, addresses=ADDRESSES, lifetime_s=lifetime_s)[0]
 
 
-def reason(book: InviteBook, hint: bytes, now: int = NOW) -> Unusable:
+def hint_of(line: str) -> bytes:
+    return Invite.parse(line, NOW).hint
+
+
+def refused(book: InviteBook, hint: bytes, now: int = NOW) -> InviteNotUsable:
     with pytest.raises(InviteNotUsable) as caught:
-        book.attempt(hint, now)
-    return caught.value.reason
+        book.burn(hint, now)
+    return caught.value
 
 
 class TestLine:
@@ -106,40 +112,71 @@ class TestBook:
         assert SECRET not in codec.encode(book.records())
 
     def test_unknown(self) -> None:
-        assert reason(InviteBook(), bytes(8)) is Unusable.UNKNOWN
+        assert refused(InviteBook(), bytes(8)).reason is Unusable.UNKNOWN
+        with pytest.raises(InviteNotUsable, match="did not make"):
+            InviteBook().attempt(bytes(8), NOW)
 
-    def test_used(self) -> None:
+    def test_what_is_granted_is_what_was_wished_when_it_was_made(self) -> None:
         book = InviteBook()
-        hint = Invite.parse(issue(book), NOW).hint
-        book.attempt(hint, NOW)
-        book.burn(hint, NOW)
-        assert reason(book, hint) is Unusable.USED
-        assert [record.psks for record in book.records()] == [None]
+        line, stored = book.issue(
+            NOW, SECRET, mesh=MESH.id, signer=ALICE.id, addresses=(), lifetime_s=60,
+            roles=(Role.SERVE, Role.CLIENT, Role.SERVE), owner="bob", root=True,
+        )  # fmt: skip
+        burnt = book.burn(hint_of(line), NOW)
+        assert (burnt.roles, burnt.owner, burnt.root) == ((Role.CLIENT, Role.SERVE), "bob", True)
+        assert burnt == msgspec.structs.replace(stored, used=True)
+
+    def test_the_second_use_is_told_who_was_first(self) -> None:
+        book = InviteBook()
+        hint = hint_of(issue(book))
+        book.burn(hint, NOW, by="laptop\x1b[2J" + "p" * 100)
+        error = refused(book, hint)
+        assert error.reason is Unusable.USED
+        assert "has been used by 'laptop[2J" in str(error) and "\x1b" not in str(error)
+        assert len(book.records()[0].used_by) == 64
 
     def test_of_two_joiners_with_one_invite_the_second_is_refused(self) -> None:
         book = InviteBook()
-        hint = Invite.parse(issue(book), NOW).hint
+        hint = hint_of(issue(book))
         book.attempt(hint, NOW)
         book.attempt(hint, NOW)
         book.burn(hint, NOW)
-        with pytest.raises(InviteNotUsable, match="has been used"):
-            book.burn(hint, NOW)
+        assert "has been used; make a new one" in str(refused(book, hint))
 
-    def test_expired(self) -> None:
+    def test_who_comes_too_late_gets_a_handshake_to_be_told_so(self) -> None:
         book = InviteBook()
-        hint = Invite.parse(issue(book), NOW).hint
-        book.attempt(hint, NOW + 3600)
-        assert reason(book, hint, NOW + 3601) is Unusable.EXPIRED
-        with pytest.raises(InviteNotUsable, match="expired"):
-            book.burn(hint, NOW + 3601)
+        hint = hint_of(issue(book))
+        assert book.attempt(hint, NOW + 3600 + KEPT_S) == book.attempt(hint, NOW)
+        assert refused(book, hint, NOW + 3601).reason is Unusable.EXPIRED
+        with pytest.raises(InviteNotUsable, match="forgotten"):
+            book.attempt(hint, NOW + 3601 + KEPT_S)
 
-    def test_three_attempts(self) -> None:
+    def test_whoever_saw_only_the_hint_cannot_use_it_up(self) -> None:
         book = InviteBook()
-        hint = Invite.parse(issue(book), NOW).hint
-        for _ in range(MAX_ATTEMPTS):
+        hint = hint_of(issue(book))
+        before = book.records()
+        for _ in range(1000):
             book.attempt(hint, NOW)
-        assert reason(book, hint) is Unusable.TOO_MANY_ATTEMPTS
-        book.burn(hint, NOW)  # the third attempt itself may still succeed
+        assert book.records() == before
+        book.burn(hint, NOW)
+
+    def test_three_handshakes_may_get_through(self) -> None:
+        book = InviteBook()
+        hint = hint_of(issue(book))
+        for _ in range(MAX_ATTEMPTS):
+            book.got_through(hint, NOW)
+        InviteBook(book.records()).burn(hint, NOW)  # the third itself may still succeed
+        for _ in range(100):
+            book.got_through(hint, NOW)
+        assert refused(book, hint).reason is Unusable.TOO_MANY_ATTEMPTS
+
+    def test_no_more_are_open_than_fit(self) -> None:
+        book = InviteBook()
+        for number in range(MAX_KEPT):
+            issue(book, secret=number.to_bytes(16, "big"))
+        with pytest.raises(InviteRefused, match="wait until some have expired"):
+            issue(book)
+        issue(book, NOW + 3601 + KEPT_S)
 
     @pytest.mark.parametrize("lifetime_s", [0, -1, MAX_LIFETIME_S + 1])
     def test_a_lifetime_over_a_day_is_refused(self, lifetime_s: int) -> None:
@@ -153,7 +190,7 @@ class TestBook:
 
     def test_old_ones_are_forgotten(self) -> None:
         book = InviteBook()
-        hint = Invite.parse(issue(book), NOW).hint
+        hint = hint_of(issue(book))
         issue(book, NOW + 3600 + KEPT_S, b"another sixteen.")
         assert hint in {record.hint for record in book.records()}
         issue(book, NOW + 3601 + KEPT_S, b"a third sixteen.")
@@ -161,48 +198,57 @@ class TestBook:
 
 
 class BookMachine(RuleBasedStateMachine):
-    """Against the plainest model there is, through storage after every step."""
+    """Against the plainest model there is, through storage after every step: never two members from one invite."""
 
     def __init__(self) -> None:
         super().__init__()
         self.random = random.Random(0)
         self.book = InviteBook()
         self.now = NOW
-        self.model: dict[bytes, tuple[int, int, bool]] = {}
+        self.expires: dict[bytes, int] = {}
+        self.attempts: dict[bytes, int] = {}
+        self.members: dict[bytes, int] = {}
 
     @rule(lifetime_s=st.integers(1, MAX_LIFETIME_S))
     def issue(self, lifetime_s: int) -> None:
         line = issue(self.book, self.now, self.random.randbytes(16), lifetime_s)
-        self.model[Invite.parse(line, self.now).hint] = (self.now + lifetime_s, 0, False)
+        hint = Invite.parse(line, self.now).hint
+        self.expires[hint], self.attempts[hint], self.members[hint] = self.now + lifetime_s, 0, 0
 
     @rule(pick=st.integers(0, 100))
-    def attempt(self, pick: int) -> None:
+    def begin(self, pick: int) -> None:
+        hint = self.pick(pick)
+        if hint is not None and self.now <= self.expires[hint] + KEPT_S:
+            assert isinstance(self.book.attempt(hint, self.now), Secrets)
+
+    @rule(pick=st.integers(0, 100))
+    def get_through(self, pick: int) -> None:
+        hint = self.pick(pick)
+        if hint is not None and self.now <= self.expires[hint] + KEPT_S:
+            self.book.got_through(hint, self.now)
+            self.attempts[hint] += 1
+
+    @rule(pick=st.integers(0, 100))
+    def join(self, pick: int) -> None:
         hint = self.pick(pick)
         if hint is None:
             return
-        expires, attempts, used = self.model[hint]
-        if not used and self.now <= expires and attempts < MAX_ATTEMPTS:
-            self.book.attempt(hint, self.now)
-            self.model[hint] = (expires, attempts + 1, used)
+        try:
+            self.book.burn(hint, self.now, "somebody")
+        except InviteNotUsable:
+            usable = self.now <= self.expires[hint] and self.attempts[hint] <= MAX_ATTEMPTS
+            assert self.members[hint] or not usable
         else:
-            reason(self.book, hint, self.now)
-
-    @rule(pick=st.integers(0, 100))
-    def burn(self, pick: int) -> None:
-        hint = self.pick(pick)
-        if hint is None:
-            return
-        expires, attempts, used = self.model[hint]
-        if not used and self.now <= expires:
-            self.book.burn(hint, self.now)
-            self.model[hint] = (expires, attempts, True)
-        else:
-            with pytest.raises(InviteNotUsable):
-                self.book.burn(hint, self.now)
+            self.members[hint] += 1
+            assert self.now <= self.expires[hint] and self.attempts[hint] <= MAX_ATTEMPTS
 
     @rule(seconds=st.integers(0, DAY))
     def wait(self, seconds: int) -> None:
         self.now += seconds
+
+    @invariant()
+    def nobody_joins_twice(self) -> None:
+        assert all(count <= 1 for count in self.members.values())
 
     @invariant()
     def survives_storage(self) -> None:
@@ -211,8 +257,8 @@ class BookMachine(RuleBasedStateMachine):
         self.book = InviteBook(stored)
 
     def pick(self, number: int) -> bytes | None:
-        return sorted(self.model)[number % len(self.model)] if self.model else None
+        return sorted(self.expires)[number % len(self.expires)] if self.expires else None
 
 
 TestBookMachine = BookMachine.TestCase
-TestBookMachine.settings = settings(deadline=None, max_examples=25, stateful_step_count=20)
+TestBookMachine.settings = settings(deadline=None, max_examples=40, stateful_step_count=30)

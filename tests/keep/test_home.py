@@ -6,13 +6,34 @@ from pathlib import Path
 import platformdirs
 import pytest
 
-from meshnode.errors import SecretFileError, StartError
-from meshnode.identity import Invite, Issuer, MeshRoot, NodeKey, check_chain
-from meshnode.keep import Home, Membership, default_home
+from meshnode.errors import IdentityError, SecretFileError, StartError
+from meshnode.identity import (
+    Invite,
+    Issuer,
+    MeshRoot,
+    NodeKey,
+    Notice,
+    Pins,
+    Revocation,
+    check_chain,
+    new_tofu_secret,
+)
+from meshnode.keep import Home, Membership, default_home, remove_secret
 from meshnode.model import codec
 
 NOW = 1_800_000_000.5
-SECRET_FILES = ("node.key", "mesh.cbor", "invites.cbor", "control.secret", "incarnation")
+SECRET_FILES = (
+    "node.key",
+    "mesh.cbor",
+    "invites.cbor",
+    "notices.cbor",
+    "pins.cbor",
+    "mesh.secret",
+    "control.secret",
+    "incarnation",
+)
+OF_MESH = ("mesh.cbor", "invites.cbor", "notices.cbor", "pins.cbor")
+STRANGER = NodeKey.from_seed(b"s" * 32)
 
 
 @pytest.fixture
@@ -27,14 +48,25 @@ def furnish(home: Home) -> NodeKey:
     book = home.invites()
     book.issue(int(NOW), b"sixteen bytes :)", mesh=founded.mesh.id, signer=key.id, addresses=(), lifetime_s=60)
     home.save_invites(book)
+    home.save_notices(founded.mesh.id, revocation(founded, key))
+    home.save_pins(Pins((STRANGER.public,), (("box", STRANGER.public),), ()))
+    home.make_tofu_secret()
     home.control_secret()
     home.bump_incarnation()
     return key
 
 
+def revocation(membership: Membership, key: NodeKey) -> tuple[Notice, ...]:
+    """What the root of this mesh says of a stranger."""
+    return (membership.issuer(key).notice(Revocation(membership.mesh.id, STRANGER.public, int(NOW))),)
+
+
 def load_all(home: Home) -> None:
-    home.membership(home.node_key())
+    founded = home.membership(home.node_key())
     home.invites()
+    home.notices(founded.mesh.id if founded is not None else bytes(32))
+    home.pins()
+    home.tofu_secret()
     home.control_secret()
     home.bump_incarnation()
 
@@ -69,6 +101,16 @@ class TestIdentity:
         with pytest.raises(SecretFileError, match=r"node.key is missing.*restore it"):
             home.node_key()
         assert not (home.path / "node.key").exists()
+
+    def test_nor_is_that_of_a_node_without_certificates(self, home: Home) -> None:
+        home.make_tofu_secret()
+        home.node_key()
+        home.bump_incarnation()
+        (home.path / "node.key").unlink()
+        with pytest.raises(SecretFileError, match=r"node.key is missing.*move incarnation"):
+            home.node_key()
+        (home.path / "incarnation").unlink()
+        assert home.node_key()
 
     def test_every_bit_of_the_key_file_counts(self, home: Home) -> None:
         home.node_key()
@@ -148,6 +190,119 @@ class TestInvites:
         assert again.attempt(record.hint, int(NOW)) == Invite.parse(line, int(NOW)).psks()
 
 
+class TestNotices:
+    def test_they_survive_a_restart(self, home: Home) -> None:
+        key = home.node_key()
+        founded = home.found_mesh(key, "home")
+        assert home.notices(founded.mesh.id) == ()
+        notices = revocation(founded, key)
+        home.save_notices(founded.mesh.id, notices)
+        assert Home(home.path).notices(founded.mesh.id) == notices
+
+    def test_another_meshs_mean_nothing_here(self, home: Home) -> None:
+        key = home.node_key()
+        home.save_notices(bytes(32), revocation(home.found_mesh(key, "home"), key))
+        assert home.notices(b"o" * 32) == ()
+
+    def test_a_full_table_is_kept_and_read(self, home: Home) -> None:
+        key = home.node_key()
+        founded = home.found_mesh(key, "home")
+        alice = NodeKey.from_seed(b"a" * 32)
+        issuer = Issuer(alice, founded.mesh.id, founded.issuer(key).issue(alice.id, int(NOW), 1, owner="o" * 64))
+        kept = tuple(bytes([n]) * 32 for n in range(16))
+        one = issuer.notice(Revocation(founded.mesh.id, STRANGER.public, int(NOW), kept))
+        home.save_notices(founded.mesh.id, (one,) * 1100)
+        assert home.notices(founded.mesh.id) == (one,) * 1100
+
+
+class TestPins:
+    def test_they_survive_a_restart(self, home: Home) -> None:
+        assert home.pins() == Pins()
+        pins = Pins((STRANGER.public,), (("box", STRANGER.public),), (bytes(32),))
+        home.save_pins(pins)
+        assert Home(home.path).pins() == pins
+
+    def test_a_full_table_is_kept_and_read(self, home: Home) -> None:
+        ids = tuple(number.to_bytes(32, "big") for number in range(4096))
+        pins = Pins(ids, tuple((f"{n:04}" + "\N{GRINNING FACE}" * 60, key) for n, key in enumerate(ids)), ids)
+        home.save_pins(pins)
+        assert home.pins() == pins
+
+
+class TestLeaving:
+    def test_only_what_is_this_nodes_own_stays(self, home: Home) -> None:
+        key = furnish(home)
+        home.addresses.write_bytes(b"")
+        (home.path / ".mesh.cbor.new").write_bytes(b"half")
+        home.leave_mesh()
+        assert {path.name for path in home.path.iterdir()} == {
+            "models", "node.key", "mesh.secret", "control.secret", "incarnation"
+        }  # fmt: skip
+        assert Home(home.path).node_key().id == key.id
+        assert home.membership(key) is None
+        assert home.found_mesh(key, "new").mesh.name == "new"
+
+    def test_the_membership_goes_first(self, home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+        key = furnish(home)
+
+        def fail(path: Path) -> None:
+            if path.name == "invites.cbor":
+                raise SecretFileError("the power went")
+            remove_secret(path)
+
+        monkeypatch.setattr("meshnode.keep.home.remove_secret", fail)
+        with pytest.raises(SecretFileError, match="power"):
+            home.leave_mesh()
+        monkeypatch.undo()
+        assert home.membership(key) is None and home.invites().records()
+        home.leave_mesh()
+        assert not home.invites().records()
+
+    def test_a_home_without_a_mesh_is_left_as_it_is(self, home: Home) -> None:
+        key = home.node_key()
+        home.leave_mesh()
+        assert home.node_key().id == key.id
+
+
+class TestTofuSecret:
+    def test_it_is_made_once_and_copied(self, home: Home, tmp_path: Path) -> None:
+        assert home.tofu_secret() is None
+        line = home.make_tofu_secret()
+        assert home.tofu_secret() == line and Home(home.path).tofu_secret() == line
+        other = Home(tmp_path / "other")
+        other.save_tofu_secret(f"  {line[:30]}\n{line[30:]}\n")
+        assert other.tofu_secret() == line
+
+    def test_a_file_copied_by_hand_is_read(self, home: Home) -> None:
+        line = new_tofu_secret(b"t" * 32)
+        path = home.path / "mesh.secret"
+        path.write_text(line + "\r\n")
+        path.chmod(0o600)
+        assert home.tofu_secret() == line
+
+    def test_it_is_never_replaced(self, home: Home) -> None:
+        line = home.make_tofu_secret()
+        with pytest.raises(SecretFileError, match="there already"):
+            home.make_tofu_secret()
+        with pytest.raises(SecretFileError, match="there already"):
+            home.save_tofu_secret(new_tofu_secret(b"t" * 32))
+        home.save_tofu_secret(line)
+        assert home.tofu_secret() == line
+
+    def test_a_mistyped_one_is_not_kept(self, home: Home) -> None:
+        with pytest.raises(IdentityError, match="mistyped"):
+            home.save_tofu_secret(new_tofu_secret(b"t" * 32)[:-1])
+        assert home.tofu_secret() is None
+
+    def test_a_damaged_file_is_named_and_its_line_is_not_shown(self, home: Home) -> None:
+        line = home.make_tofu_secret()
+        for content in (line[:-1].encode(), b"", b"\xff" * 40, line.encode()[:40]):
+            (home.path / "mesh.secret").write_bytes(content)
+            with pytest.raises(SecretFileError, match=r"mesh\.secret: .*copy") as caught:
+                home.tofu_secret()
+            assert line[20:40] not in str(caught.value)
+
+
 class TestIncarnation:
     def test_it_grows_at_every_start(self, home: Home) -> None:
         found = [Home(home.path, lambda: NOW).bump_incarnation() for _ in range(4)]
@@ -218,7 +373,7 @@ def test_a_home_with_a_secret_open_to_others_does_not_start(home: Home, name: st
         load_all(home)
 
 
-@pytest.mark.parametrize("name", ["node.key", "mesh.cbor", "invites.cbor"])
+@pytest.mark.parametrize("name", ["node.key", *OF_MESH])
 def test_a_file_cut_anywhere_is_refused(home: Home, name: str) -> None:
     furnish(home)
     whole = (home.path / name).read_bytes()
@@ -228,8 +383,8 @@ def test_a_file_cut_anywhere_is_refused(home: Home, name: str) -> None:
             load_all(home)
 
 
-@pytest.mark.parametrize("name", ["node.key", "mesh.cbor", "invites.cbor"])
-@pytest.mark.parametrize("other", ["node.key", "mesh.cbor", "invites.cbor", "control.secret", None])
+@pytest.mark.parametrize("name", ["node.key", *OF_MESH])
+@pytest.mark.parametrize("other", ["node.key", *OF_MESH, "control.secret", None])
 def test_a_file_of_another_kind_is_refused(home: Home, name: str, other: str | None) -> None:
     if name == other:
         return

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+import shutil
+import signal
 import stat
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from meshnode.errors import SecretFileError
-from meshnode.keep import create_secret, private_directory, read_secret, write_secret
+from meshnode.keep import create_secret, private_directory, read_secret, remove_secret, write_secret
 
 
 def mode(path: Path) -> int:
@@ -132,7 +138,7 @@ class TestFullDisk:
         path = tmp_path / "file"
         write_secret(path, b"old")
         self.arm(monkeypatch, step)
-        with pytest.raises(SecretFileError, match=f"cannot write {path}: No space left"):
+        with pytest.raises(SecretFileError, match=f"cannot write {path}: No space left.*make room.*unchanged"):
             write_secret(path, b"new content")
         monkeypatch.undo()
         assert read_secret(path) == b"old"
@@ -145,6 +151,125 @@ class TestFullDisk:
             create_secret(tmp_path / "file", b"new content")
         monkeypatch.undo()
         assert os.listdir(tmp_path) == []
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A real disk of 64 KiB, where this process may mount one."""
+    mount, umount = shutil.which("mount"), shutil.which("umount")
+    if sys.platform != "linux" or os.geteuid() != 0 or mount is None or umount is None:
+        pytest.skip("mounting a small disk takes root on Linux")
+    place = tmp_path / "disk"
+    place.mkdir(mode=0o700)
+    made = subprocess.run([mount, "-t", "tmpfs", "-o", "size=64k,mode=700", "tmpfs", place], capture_output=True)
+    if made.returncode != 0:
+        pytest.skip("this machine lets nobody mount")
+    try:
+        yield place
+    finally:
+        subprocess.run([umount, place], check=True)
+
+
+def test_a_disk_that_is_really_full_leaves_the_old_file_whole(small_disk: Path) -> None:
+    path = small_disk / "file"
+    write_secret(path, b"old" * 1000)
+    with (small_disk / "ballast").open("wb", buffering=0) as ballast, contextlib.suppress(OSError):
+        while ballast.write(bytes(4096)):
+            pass
+    for write in (write_secret, lambda _, data: create_secret(small_disk / "fresh", data)):
+        with pytest.raises(SecretFileError, match=r"No space left on device: make room on its disk; .* unchanged"):
+            write(path, b"new" * 5000)
+    assert read_secret(path) == b"old" * 1000
+    assert sorted(os.listdir(small_disk)) == ["ballast", "file"]
+    (small_disk / "ballast").unlink()
+    write_secret(path, b"new" * 5000)
+    assert read_secret(path) == b"new" * 5000
+
+
+def python(script: str, path: Path) -> subprocess.CompletedProcess[str]:
+    """A process of its own, so that its limits and its death are its own."""
+    return subprocess.run([sys.executable, "-c", script, path], capture_output=True, text=True, timeout=60)
+
+
+def test_a_limit_on_the_size_of_files_leaves_the_old_file_whole(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    write_secret(path, b"old")
+    found = python(
+        "import pathlib, resource, sys\n"
+        "from meshnode.errors import SecretFileError\n"
+        "from meshnode.keep import write_secret\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+        "try:\n    write_secret(pathlib.Path(sys.argv[1]), bytes(5000))\n"
+        "except SecretFileError as error:\n    print(error)\n",
+        path,
+    )
+    assert "File too large: the size of files is limited here (ulimit -f)" in found.stdout, found.stderr
+    assert read_secret(path) == b"old"
+    assert os.listdir(tmp_path) == ["file"]
+
+
+@pytest.mark.parametrize(("write", "step"), [("write_secret", "replace"), ("create_secret", "link")])
+def test_a_process_killed_between_writing_and_naming_leaves_the_old_file_and_harms_no_later_one(
+    tmp_path: Path, write: str, step: str
+) -> None:
+    path = tmp_path / "file"
+    if write == "write_secret":
+        write_secret(path, b"old")
+    before = read_secret(path)
+    found = python(
+        "import os, pathlib, signal, sys\n"
+        "from meshnode.keep import secrets\n"
+        f"secrets.os.{step} = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
+        f"secrets.{write}(pathlib.Path(sys.argv[1]), b'half')\n",
+        path,
+    )
+    assert found.returncode == -signal.SIGKILL, found.stderr
+    assert read_secret(path) == before
+    assert (tmp_path / ".file.new").exists()
+    write_secret(path, b"new")
+    assert read_secret(path) == b"new"
+    assert os.listdir(tmp_path) == ["file"]
+
+
+@pytest.mark.parametrize("write", [write_secret, create_secret])
+def test_a_directory_that_cannot_be_synced_is_not_passed_over(
+    tmp_path: Path, write: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.fsync
+
+    def failing(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        real(descriptor)
+
+    monkeypatch.setattr("meshnode.keep.secrets.os.fsync", failing)
+    with pytest.raises(SecretFileError, match="may not outlive a power cut"):
+        write(tmp_path / "file", b"secret")  # type: ignore[operator]
+    assert os.listdir(tmp_path) == ["file"]
+
+
+class TestRemoving:
+    def test_the_file_goes_and_what_a_crash_left_beside_it(self, tmp_path: Path) -> None:
+        write_secret(tmp_path / "file", b"secret")
+        write_secret(tmp_path / "other", b"secret")
+        (tmp_path / ".file.new").write_bytes(b"half")
+        remove_secret(tmp_path / "file")
+        assert os.listdir(tmp_path) == ["other"]
+
+    def test_one_that_is_missing_is_well(self, tmp_path: Path) -> None:
+        remove_secret(tmp_path / "file")
+
+    def test_it_is_gone_on_disk_when_it_returns(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        write_secret(tmp_path / "file", b"secret")
+        synced: list[bool] = []
+        monkeypatch.setattr("meshnode.keep.secrets.os.fsync", lambda _: synced.append((tmp_path / "file").exists()))
+        remove_secret(tmp_path / "file")
+        assert synced == [False]
+
+    def test_one_that_cannot_be_removed_is_named(self, tmp_path: Path) -> None:
+        (tmp_path / "file").mkdir()
+        with pytest.raises(SecretFileError, match=f"cannot remove {tmp_path / 'file'}"):
+            remove_secret(tmp_path / "file")
 
 
 class TestReading:
