@@ -125,7 +125,7 @@ def mesh(plan: MeshPlan, engine_port: int, directory: Path) -> Iterator[Target]:
 def up_command(node: NodePlan, home: Path, api_port: int, engine_port: int) -> list[str]:
     """The command line that starts a node."""
     listen = f"127.0.0.1:{free_port()}" if node.listens else "none"
-    command = [sys.executable, "-m", "meshnode", "up", "--home", str(home), "--api", f"127.0.0.1:{api_port}"]
+    command = [sys.executable, "-m", "meshnode", "up", "--home", str(home), "--api", f"127.0.0.1:{api_port}", "--no-mdns"]
     command += ["--mesh", listen, "--log-format", "json"]
     # "none" would leave out the engine given by URL too; with it found, nothing else is started.
     return [*command, *(["--engine-url", f"http://127.0.0.1:{engine_port}"] if node.engine else ["--engines", "none"])]

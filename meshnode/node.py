@@ -28,7 +28,8 @@ from meshnode.dispatch.watch import Watch
 from meshnode.engine import Engines, memory
 from meshnode.errors import EngineUnavailable
 from meshnode.keep.home import Home, default_home
-from meshnode.mesh.addresses import join, own_name, reachable
+from meshnode.mesh.addresses import bound_host, join, own_name, reachable
+from meshnode.mesh.discover import Listening
 from meshnode.mesh.member import Member, Pipes
 from meshnode.model.advert import Advert
 from meshnode.model.ids import NodeId
@@ -147,7 +148,7 @@ class Node(AbstractAsyncContextManager["Node"]):
                             stop.set()
                             doors.cancel_scope.deadline = trio.current_time() + self._grace_s
                             await self.inbound.drained()
-                        self.member.leave()
+                        self.member.farewell()
                         await trio.sleep(TOMBSTONE_S)
                         mesh.cancel_scope.cancel()
                     engines.cancel_scope.cancel()
@@ -173,6 +174,7 @@ class Node(AbstractAsyncContextManager["Node"]):
             router=self.router,
             local=self.local,
             metrics=self.metrics,
+            may=lambda node, role: role in self.member.roles(node),
         )
         self._watch = Watch()
         self.dispatcher = Dispatcher(around, config.dispatch, self._watch, SystemRandom())
@@ -185,13 +187,15 @@ class Node(AbstractAsyncContextManager["Node"]):
         self._describe()
 
     async def _open_pipes(self) -> Pipes:
-        listen = self.config.mesh.listen
-        if self._pipes is not None or listen == "none":
-            return self._pipes or Pipes((), ())
-        listeners = await open_listeners(listen)
-        host, port = listeners[0].socket.getsockname()[:2]
+        section = self.config.mesh
+        if self._pipes is not None or section.listen == "none":
+            return self._pipes or Pipes((), (), discovers=True)
+        listeners = await open_listeners(section.listen)
+        bound = [listener.socket.getsockname()[:2] for listener in listeners]
+        host, port = bound_host([host for host, _ in bound]), bound[0][1]
         self.mesh_address = join(host, port)
-        return Pipes(listeners, self.config.mesh.advertise or reachable(host, port))
+        addresses = section.advertise or await trio.to_thread.run_sync(reachable, host, port)
+        return Pipes(listeners, addresses, listening=Listening(host, port, addresses), discovers=True)
 
     async def _serve(self, link: Any, stream: Any) -> None:
         await self.inbound.serve(link, stream)
@@ -209,7 +213,7 @@ class Node(AbstractAsyncContextManager["Node"]):
             addresses=self.member.addresses,
             models=self.engines.advertised(),
             hardware=self.memory.hardware,
-            owner=self.config.node.owner,
+            owner=self.member.owner,
             relay=self.config.mesh.relay,
             draining=self.local.draining,
         )

@@ -6,14 +6,14 @@ no sense, 130 interrupted.
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from meshnode.cli import say
+from meshnode.cli import say, verbs
+from meshnode.cli.options import ApiOption, EngineChoice, HomeOption, JsonOption, LogFormat, LogLevel, TrustChoice
 from meshnode.cli.outcome import reported
 
 app = typer.Typer(
@@ -26,40 +26,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-
-class EngineChoice(enum.StrEnum):
-    """What `--engines` takes."""
-
-    auto = "auto"
-    none = "none"
-    embedded = "embedded"
-
-
-class LogFormat(enum.StrEnum):
-    """What `--log-format` takes."""
-
-    text = "text"
-    json = "json"
-
-
-class LogLevel(enum.StrEnum):
-    """What `--log-level` takes."""
-
-    debug = "debug"
-    info = "info"
-    warning = "warning"
-    error = "error"
-
-
-HomeOption = Annotated[
-    Path | None,
-    typer.Option("--home", envvar="MESHNODE_HOME", metavar="DIR", help="The node's configuration, state and secrets."),
-]
-ApiOption = Annotated[
-    str | None, typer.Option("--api", metavar="URL", help="Ask the node at this address instead of the home's.")
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print the node's JSON.")]
 
 
 in_a_process_of_its_own = False
@@ -94,6 +60,10 @@ def up(
     api: Annotated[str | None, typer.Option(metavar="HOST:PORT", help="Where tools reach this node.")] = None,
     mesh: Annotated[str | None, typer.Option(metavar="HOST:PORT|none", help="Where other nodes reach it.")] = None,
     peer: Annotated[list[str] | None, typer.Option(metavar="HOST:PORT", help="Dial this node; repeatable.")] = None,
+    no_mdns: Annotated[
+        bool, typer.Option("--no-mdns", help="Neither announce nor look for nodes by multicast.")
+    ] = False,
+    trust: Annotated[TrustChoice | None, typer.Option(help="Who is believed to be a member.")] = None,
     engines: Annotated[list[EngineChoice] | None, typer.Option(help="Engines to use; repeatable.")] = None,
     engine_url: Annotated[
         list[str] | None, typer.Option(metavar="URL", help="An OpenAI-compatible server to use; repeatable.")
@@ -109,7 +79,12 @@ def up(
     as_json = log_format is LogFormat.json
     flags: dict[str, dict[str, Any]] = {
         "front": {"api": api},
-        "mesh": {"listen": mesh, "peers": tuple(peer or ()) or None},
+        "mesh": {
+            "listen": mesh,
+            "peers": tuple(peer or ()) or None,
+            "mdns": False if no_mdns else None,
+            "trust": trust.value if trust is not None else None,
+        },
         "engine": {
             "engines": tuple(choice.value for choice in engines or ()) or None,
             "urls": tuple(engine_url or ()) or None,
@@ -172,10 +147,7 @@ def status(home: HomeOption = None, api: ApiOption = None, as_json: JsonOption =
     _list("status", home, api, as_json)
 
 
-@app.command()
-def peers(home: HomeOption = None, api: ApiOption = None, as_json: JsonOption = False) -> None:
-    """The other nodes: ids, addresses, versions."""
-    _list("peers", home, api, as_json)
+app.add_typer(verbs.peers, name="peers")
 
 
 def _list(what: str, home: Path | None, api: str | None, as_json: bool) -> None:
@@ -187,42 +159,22 @@ def _list(what: str, home: Path | None, api: str | None, as_json: bool) -> None:
         getattr(lists, what)(place.find(home, api), as_json)
 
 
-@app.command()
-def invite(
-    expires: Annotated[
-        str, typer.Option(metavar="TIME", help="How long it is good for, a day at most: 90s, 30m, 24h.")
-    ] = "24h",
-    home: HomeOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Print one line that lets another machine join. Alone on standard output when that is no terminal."""
-    from meshnode.cli import place, words
-
-    try:
-        expires_s = words.duration_s(expires)
-    except ValueError as error:
-        raise typer.BadParameter(
-            f"{expires!r} is no time span between a second and a day", param_hint="--expires"
-        ) from error
-    with reported(as_json):
-        from meshnode.cli import membership
-
-        membership.invite(place.find(home, None), expires_s, as_json)
+for verb in (verbs.invite, verbs.join, verbs.leave):
+    app.command()(verb)
+app.add_typer(verbs.mesh, name="mesh")
 
 
 @app.command()
-def join(
-    token: Annotated[str, typer.Argument(metavar="TOKEN", help="What `meshnode invite` printed; `-` reads it.")],
-    home: HomeOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Join the mesh of an invite. Works before the first `up` and with the node running."""
+def doctor(home: HomeOption = None, as_json: JsonOption = False) -> None:
+    """What keeps this node from being reached, and how to mend it. Exit code 1 when something fails."""
     from meshnode.cli import place
 
     with reported(as_json):
-        from meshnode.cli import membership
+        from meshnode.cli.doctor import examine
 
-        membership.join(place.place(home), token, as_json)
+        sound = examine(place.place(home), as_json)
+    if not sound:
+        raise typer.Exit(say.FAILED)
 
 
 @app.command()

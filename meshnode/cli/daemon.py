@@ -104,6 +104,13 @@ def refusal(body: bytes, status: int = 500) -> RequestError:
     return REQUEST_ERRORS.get(str(code), RequestError)(message)
 
 
+def fields(answer: Any, needed: str) -> dict[str, Any]:
+    """The node's answer to a change, which has at least this field. Raises DecodeError."""
+    if not isinstance(answer, dict) or needed not in answer:
+        raise DecodeError(f"the node's answer has no {needed}; is it another version of meshnode?")
+    return answer
+
+
 def _connection(api: str) -> http.client.HTTPConnection:
     parts = urlsplit(api if "://" in api else f"http://{api}")
     try:

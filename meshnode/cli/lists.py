@@ -1,10 +1,12 @@
-"""The listings: `models`, `ps`, `status`, `peers`. Each asks the node once and shows a part of its report.
+"""The listings: `models`, `ps`, `status`. Each asks the node once and shows a part of its report.
 
-With `--json` the node's own words are printed, unchanged. Not for deciding anything: what is shown is decided there.
+With `--json` the node's own words are printed, unchanged. Not for `peers`, which may be told apart
+and acted on (peers.py), nor for deciding anything: what is shown is decided there.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,18 +25,6 @@ def models(daemon: Daemon, as_json: bool) -> None:
     rows = [_model(model) for model in report.read(document).models]
     nothing = "no models yet: start an engine on this machine, or join a mesh that has some"
     return say.write_table(("MODEL", "CONTEXT", "FEATURES", "NODES", "SLOTS"), rows, nothing)
-
-
-def peers(daemon: Daemon, as_json: bool) -> None:
-    """The other nodes, with their ids and addresses."""
-    document = daemon.get(STATUS)
-    if as_json:
-        return say.write_json(_part(document, "peers"))
-    rows = [
-        (peer.name, peer.short, words.path(peer), ", ".join(peer.addresses) or "-", peer.version, _ago(peer))
-        for peer in report.read(document).peers
-    ]
-    return say.write_table(("NAME", "ID", "PATH", "ADDRESSES", "VERSION", "SEEN"), rows, _no_peers())
 
 
 def processes(daemon: Daemon, as_json: bool) -> None:
@@ -61,7 +51,7 @@ def status(daemon: Daemon, as_json: bool) -> None:
         print(say.clean(text))
     columns = ("PEER", "PATH", "RTT", "MODELS", "QUEUE", "OWNER", "POSTURE", "SEEN")
     print()
-    return say.write_table(columns, [_peer(peer) for peer in seen.peers], _no_peers())
+    return say.write_table(columns, [_peer(peer) for peer in seen.peers], words.no_peers(seen.mesh))
 
 
 def _facts(seen: Report) -> Sequence[str]:
@@ -71,6 +61,7 @@ def _facts(seen: Report) -> Sequence[str]:
         words.headline(seen),
         words.line("api", f"{seen.api}/v1"),
         words.line("mesh", f"{mesh.address or 'dials out only'}{advertised}"),
+        words.line("trust", words.trust(mesh, time.time())),
         words.line("gpu", words.machine(seen.hardware)),
         words.line("engines", words.engines(seen.engines)),
         words.line("requests", f"{_requests(seen)}; up {words.age(seen.node.uptime_s)}"),
@@ -102,16 +93,8 @@ def _peer(peer: PeerReport) -> Sequence[str]:
         "-" if peer.queue is None else str(peer.queue),
         peer.owner or "-",
         peer.posture or "-",
-        _ago(peer),
+        words.ago(peer.last_seen_s),
     )
-
-
-def _ago(peer: PeerReport) -> str:
-    return "-" if peer.last_seen_s is None else f"{words.age(peer.last_seen_s)} ago"
-
-
-def _no_peers() -> str:
-    return "no peers yet: `meshnode invite` adds a machine"
 
 
 def _part(document: Any, name: str) -> Any:

@@ -24,12 +24,23 @@ class NodeReport(msgspec.Struct, frozen=True):
 
 
 class MeshReport(msgspec.Struct, frozen=True):
+    """`member_until` is ISO 8601, None where no certificate ends; `revoked` says why this node is out, None while it is
+    not."""
+
     id: str = ""
     name: str = ""
     trust: str = ""
     address: str | None = None
     addresses: tuple[str, ...] = ()
     nodes: int = 1
+    mdns: bool | None = None
+    roles: tuple[str, ...] = ()
+    owner: str = ""
+    member_until: str | None = None
+    may_invite: bool = False
+    holds_root: bool = False
+    secret_generation: int = 0
+    revoked: str | None = None
 
 
 class GpuReport(msgspec.Struct, frozen=True):
@@ -84,6 +95,8 @@ class ModelReport(msgspec.Struct, frozen=True):
 
 
 class PeerReport(msgspec.Struct, frozen=True):
+    """`addresses` are where it says it can be dialled, `address` is the other end of the link to it."""
+
     id: str = ""
     short: str = ""
     name: str = ""
@@ -97,6 +110,10 @@ class PeerReport(msgspec.Struct, frozen=True):
     posture: str = ""
     version: str = ""
     addresses: tuple[str, ...] = ()
+    address: str | None = None
+    roles: tuple[str, ...] = ()
+    pinned: bool = False
+    invited_by: str | None = None
     last_seen_s: float | None = None
 
 

@@ -7,13 +7,14 @@ in JSON share standard output with these and in text go to standard error.
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any, Protocol
 
 import msgspec
 
 from meshnode.cli import say, words
-from meshnode.cli.report import EngineReport, ModelReport, Report
+from meshnode.cli.report import EngineReport, MeshReport, ModelReport, Report
 
 
 class Voice(Protocol):
@@ -67,7 +68,8 @@ class Text:
             # Nobody could follow an invite of its.
             self._line(words.line("mesh", "none: this node only dials out"))
         else:
-            self._line(words.line("mesh", f"{report.mesh.address}    add a machine: {self._command('invite')}"))
+            self._line(words.line("mesh", f"{report.mesh.address}{self._way_in(report.mesh)}"))
+        self._line(words.line("trust", words.trust(report.mesh, time.time())))
 
     def engine(self, engine: EngineReport) -> None:
         if engine.state != "loading":
@@ -112,6 +114,11 @@ class Text:
         """Take away what is half drawn: another line follows."""
         if self._drawn:
             self._redraw("")
+
+    def _way_in(self, mesh: MeshReport) -> str:
+        if mesh.trust == "psk-tofu":
+            return f"    add a machine: {self._command('mesh', 'secret')}"
+        return f"    add a machine: {self._command('invite')}" if mesh.may_invite else ""
 
     def _try(self, report: Report) -> None:
         self._line(words.line("try", self._command("run", words.first_model(report.models).name, "hello")))
@@ -163,7 +170,15 @@ class Lines:
         self._write("stopping", grace_s=grace_s)
 
     def _where(self, report: Report) -> dict[str, Any]:
-        return {"api": report.api, "mesh": report.mesh.address, "node": report.node.id, "name": report.node.name}
+        return {
+            "api": report.api,
+            "mesh": report.mesh.address,
+            "node": report.node.id,
+            "name": report.node.name,
+            "trust": report.mesh.trust,
+            "member_until": report.mesh.member_until,
+            "revoked": report.mesh.revoked is not None,
+        }
 
     def _write(self, event: str, **facts: Any) -> None:
         self._out.write(json.dumps({"event": event, **facts}) + "\n")

@@ -6,11 +6,27 @@ Used by the banner of `up` and by `status`, which must not say the same thing in
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
 from urllib.parse import urlsplit
 
-from meshnode.cli.report import EngineReport, HardwareReport, ModelReport, PeerReport, Report
+from meshnode.cli.report import EngineReport, HardwareReport, MeshReport, ModelReport, PeerReport, Report
 
 LABEL_WIDTH = 10
+
+ROLES = {
+    "serve": "be given jobs (serve)",
+    "relay": "pass jobs on (relay)",
+    "client": "have its own jobs done (client)",
+    "invite": "invite, renew and revoke others (invite)",
+}
+TRUST = {
+    "ca": "ca: whoever has a certificate of this mesh",
+    "pinned": "pinned: of those with a certificate of this mesh, only nodes that are pinned",
+    "psk-tofu": "psk-tofu: whoever has the mesh secret; each name stays with the key first seen",
+}
+REVOKED_FIX = "`meshnode leave` frees it for another mesh; this one takes the machine only with a new home (--home)"
+SOON_S = 7 * 86_400
+"""Certificates live 30 days and are renewed at half of that: one that ends in a week has not been."""
 
 
 def line(label: str, text: str) -> str:
@@ -59,6 +75,44 @@ def path(peer: PeerReport) -> str:
     return f"{peer.state} via {peer.via}" if peer.via else peer.state
 
 
+def roles(given: Iterable[str]) -> str:
+    """What a node with these roles may do."""
+    shown = set(given)
+    return ", ".join(text for role, text in ROLES.items() if role in shown) or "nothing"
+
+
+def trust_mode(mode: str) -> str:
+    """Who is believed."""
+    return TRUST.get(mode, mode or "not said")
+
+
+def no_peers(mesh: MeshReport) -> str:
+    """What to do about a mesh of one."""
+    return f"no peers yet: `meshnode {'mesh secret' if mesh.trust == 'psk-tofu' else 'invite'}` adds a machine"
+
+
+def trust(mesh: MeshReport, now: float) -> str:
+    """Who is believed, and whether this node still is; `now` in wall-clock seconds."""
+    if mesh.revoked:
+        return f"this node has been revoked ({mesh.revoked}): no member speaks to it. {REVOKED_FIX}"
+    left_s = remaining_s(mesh.member_until, now)
+    if left_s is None or left_s >= SOON_S:
+        return trust_mode(mesh.trust)
+    ends = f"ends in {age(left_s)}" if left_s > 0 else "has ended"
+    return f"{trust_mode(mesh.trust)}; this node's certificate {ends}: a new invite renews it"
+
+
+def remaining_s(until: str | None, now: float) -> float | None:
+    """Seconds until an ISO 8601 time (UTC where it says no zone); None where there is none."""
+    if until is None:
+        return None
+    try:
+        end = datetime.fromisoformat(until)
+    except ValueError:
+        return None
+    return (end if end.tzinfo is not None else end.replace(tzinfo=UTC)).timestamp() - now
+
+
 def listed(names: Iterable[str], most: int) -> str:
     """The first names and how many more there are."""
     shown = list(names)
@@ -85,6 +139,11 @@ def age(seconds: float | None) -> str:
         if seconds >= 2 * length:
             return f"{seconds / length:.0f} {unit}"
     return f"{seconds:.0f} s"
+
+
+def ago(seconds: float | None) -> str:
+    """When somebody was last heard of."""
+    return "-" if seconds is None else f"{age(seconds)} ago"
 
 
 def duration_s(text: str) -> float:

@@ -46,7 +46,10 @@ REQUEST_ID_CHARACTERS = 96
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What dispatch needs of the node around it, handed in by node.py. `link` gives the live link to a neighbour."""
+    """What dispatch needs of the node around it, handed in by node.py.
+
+    `link` gives the live link to a neighbour; `may(node, role)` says whether a node's certificate gives it a role.
+    """
 
     me: NodeId
     relays: bool
@@ -55,6 +58,7 @@ class Surroundings:
     router: Router
     local: Local
     metrics: Metrics
+    may: Callable[[NodeId, str], bool]
 
 
 @dataclass(frozen=True, slots=True)

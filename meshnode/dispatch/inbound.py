@@ -20,6 +20,7 @@ from meshnode.errors import (
     DeadlineExceeded,
     DecodeError,
     Draining,
+    Forbidden,
     LinkError,
     NoPeerReachable,
     Overloaded,
@@ -93,8 +94,16 @@ class Inbound:
             raise BadRequest("the job's path does not end with the node that sent it")
         if me in envelope.path:
             raise NoPeerReachable(f"the job has been at {me.short} before: a loop")
+        self._check_roles(envelope.origin, link.peer)
         if not self._seen.first((envelope.origin, envelope.id, envelope.attempt), trio.current_time()):
             raise BadRequest("this attempt of the job has been here before")
+
+    def _check_roles(self, origin: NodeId, sender: NodeId) -> None:
+        may, name = self._around.may, self._around.view().name
+        if not may(origin, "client"):
+            raise Forbidden(f"{name(origin)} may not ask this mesh: it lacks the role client")
+        if sender != origin and not may(sender, "relay"):
+            raise Forbidden(f"{name(sender)} may not pass on the jobs of others: it lacks the role relay")
 
     async def _answer(self, envelope: wire.Envelope, body: bytes) -> LocalAnswer:
         facts = read_facts(envelope.route, body, {})

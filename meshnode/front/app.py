@@ -30,6 +30,7 @@ from meshnode.errors import (
     RequestError,
 )
 from meshnode.front.asgi import INFERENCE_ROUTES, SLOW_BODY, AsgiReply, InferenceLane, cors_headers, header_map
+from meshnode.front.control import ROUTES, obey
 from meshnode.front.doors import Doors
 from meshnode.front.exchange import ASGIApp
 from meshnode.front.gate import Gate, check_secret
@@ -214,32 +215,11 @@ def _add_pages(app: _Application) -> None:
         return _json(msgspec.json.encode(app.doors.status()))
 
 
-class _Invite(msgspec.Struct):
-    expires_s: float | None = None
-
-
-class _Join(msgspec.Struct):
-    token: str
-
-
 def _add_control(app: _Application) -> None:
-    @app.post("/mesh/invite")
-    async def invite() -> Response:
+    async def control() -> Response:
         check_secret(_headers(), app.doors.control_secret)
-        asked = _decode(await _body() or b"{}", _Invite)
-        if asked.expires_s is not None and asked.expires_s <= 0:
-            raise BadRequest("expires_s is a number of seconds above 0", param="expires_s")
-        return _json(msgspec.json.encode(await app.doors.invite(asked.expires_s)))
+        assert request.endpoint is not None
+        return _json(await obey(request.endpoint, await _body(), app.doors.control))
 
-    @app.post("/mesh/join")
-    async def join() -> Response:
-        check_secret(_headers(), app.doors.control_secret)
-        asked = _decode(await _body(), _Join)
-        return _json(msgspec.json.encode(await app.doors.join(asked.token)))
-
-
-def _decode(body: bytes, kind: type[Any]) -> Any:
-    try:
-        return msgspec.json.decode(body, type=kind)
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
-        raise BadRequest(f"The request body has the wrong form: {error}") from error
+    for route in ROUTES:
+        app.add_url_rule(route, route, control, methods=["POST"])

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from meshnode.dialects import ModelCard
 from meshnode.model.answer import Answer
@@ -15,13 +15,43 @@ from meshnode.model.ids import NodeId
 from meshnode.model.job import Job
 
 
+class Control(Protocol):
+    """What the person at this machine may have the node do to its membership. Everything raises MeshnodeError; what
+    comes back is a JSON object. `node` is a name, the short form or the whole id, and must mean one node."""
+
+    async def invite(
+        self, expires_s: float | None, roles: tuple[str, ...] | None, owner: str, root: bool
+    ) -> Mapping[str, Any]:
+        """Make an invite; None is the usual time and the usual roles."""
+
+    async def join(self, token: str) -> Mapping[str, Any]:
+        """Use an invite."""
+
+    async def leave(self, force: bool) -> Mapping[str, Any]:
+        """Leave the mesh for a private one."""
+
+    async def rotate(self) -> Mapping[str, Any]:
+        """Make the network secret anew."""
+
+    async def revoke(self, node: str, keep_invited: bool) -> Mapping[str, Any]:
+        """Shut a node out for ever."""
+
+    async def trust(self, node: str, name: str) -> Mapping[str, Any]:
+        """Pin a node."""
+
+    async def forget(self, node: str) -> Mapping[str, Any]:
+        """Drop pins, bars and what is remembered of a node."""
+
+    async def doctor(self) -> Mapping[str, Any]:
+        """Have the linked peers dial this node."""
+
+
 @dataclass(frozen=True, slots=True)
 class Doors:
     """Everything that the front calls.
 
     `dispatch` returns an answer whose first bytes have arrived, or raises RequestError. `ready` is None while requests
-    are welcome, else the reason why not ("starting", "draining"). `metrics` returns content type and body. `invite`
-    takes seconds until expiry, or None for the usual time; `join` takes a token; both raise MeshnodeError. An empty
+    are welcome, else the reason why not ("starting", "draining"). `metrics` returns content type and body. An empty
     `control_secret` closes the control endpoints.
     """
 
@@ -32,6 +62,5 @@ class Doors:
     health: Callable[[], Mapping[str, Any]]
     ready: Callable[[], str | None]
     metrics: Callable[[], tuple[str, bytes]]
-    invite: Callable[[float | None], Awaitable[Mapping[str, Any]]]
-    join: Callable[[str], Awaitable[Mapping[str, Any]]]
+    control: Control
     control_secret: str = ""

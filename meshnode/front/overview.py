@@ -5,6 +5,7 @@ Read from gossip state and paths, never by asking peers (complaint 25). Not for 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from meshnode.model.advert import Advert
@@ -36,12 +37,15 @@ class Overview:
                 entry["nodes"].append(place)
         return [found[name] for name in sorted(found)]
 
-    def peers(self, view: View, tree: Tree, now: float) -> list[dict[str, Any]]:
-        """One entry a known peer: linked, reached through others, or gone."""
+    def peers(
+        self, view: View, tree: Tree, now: float, standing: Callable[[NodeId], Mapping[str, Any]] = lambda _: {}
+    ) -> list[dict[str, Any]]:
+        """One entry a known peer: linked, reached through others, or gone. `standing` adds what the member knows of
+        it: address in use, roles, whether it is pinned, who invited it."""
         self._gone_since = {node: at for node, at in self._gone_since.items() if node in view.adverts}
         peers = ((node, advert) for node, advert in view.adverts.items() if node != view.me)
         by_name = sorted(peers, key=lambda item: (view.name(item[0]), item[0]))
-        return [self._peer(view, tree, node, advert, now) for node, advert in by_name]
+        return [{**self._peer(view, tree, node, advert, now), **standing(node)} for node, advert in by_name]
 
     def _peer(self, view: View, tree: Tree, node: NodeId, advert: Advert, now: float) -> dict[str, Any]:
         reach = tree.reach(node)

@@ -1,6 +1,7 @@
 """One membership's handshakes: what this node shows, what it accepts, with keys that live a day at most in memory.
 
-Makes the machines that net runs; judges by identity. Not for sockets (net) nor for what follows a link (mesh, join).
+Makes the machines that net runs; judges by the node's papers as they are at that moment. Not for sockets (net) nor for
+what follows a link (mesh, join).
 """
 
 from __future__ import annotations
@@ -14,96 +15,152 @@ from meshnode.identity import (
     Invite,
     InviteBook,
     NodeKey,
+    Notices,
+    Peer,
+    Pins,
+    Signed,
+    Trust,
+    TrustMode,
     certify_link,
-    check_join_payload,
-    check_payload,
     pack_join_payload,
     pack_payload,
 )
-from meshnode.identity.certificates import Chain, MembershipCertificate
-from meshnode.identity.mesh import Mesh
+from meshnode.mesh.papers import Papers
 from meshnode.model.ids import NodeId
-from meshnode.noise import Initiator, Preface, Responder, Secrets, StaticKey, prologue
+from meshnode.noise import Established, Initiator, Preface, Responder, Secrets, StaticKey, prologue
 
 RENEW_S = LINK_LIFETIME_S / 2
 """The handshake key is made anew after this, well before its certificate ends."""
 
 
 class _DayKey:
-    """An X25519 key and the payload that vouches for it, renewed by age."""
+    """An X25519 key and the certificate that vouches for it, renewed by age."""
 
-    def __init__(self, pack: Callable[[StaticKey, int], bytes]) -> None:
-        self._pack = pack
+    def __init__(self, key: NodeKey, mesh: bytes) -> None:
+        self._key = key
+        self._mesh = mesh
         self._made_at = float("-inf")
         self._static = StaticKey.generate()
-        self._payload = b""
+        self._link: Signed | None = None
 
-    def current(self) -> tuple[StaticKey, bytes]:
-        if not 0 <= time.time() - self._made_at < RENEW_S:
+    def current(self) -> tuple[StaticKey, Signed]:
+        if self._link is None or not 0 <= time.time() - self._made_at < RENEW_S:
             self._made_at = time.time()
             self._static = StaticKey.generate()
-            self._payload = self._pack(self._static, int(self._made_at))
-        return self._static, self._payload
+            self._link = certify_link(self._key, self._static.public, self._mesh, int(self._made_at))
+        return self._static, self._link
+
+
+class _Listening(Initiator):
+    """A handshake that remembers whether the other end said anything."""
+
+    heard = False
+
+    def receive(self, data: bytes) -> Established | None:
+        self.heard = True
+        return super().receive(data)
+
+
+class Attempt:
+    """Fresh handshakes with one network secret, for one round of dialling."""
+
+    def __init__(self, make: Callable[[], _Listening]) -> None:
+        self._make = make
+        self._made: list[_Listening] = []
+
+    def __call__(self) -> Initiator:
+        machine = self._make()
+        self._made.append(machine)
+        return machine
+
+    @property
+    def unanswered(self) -> bool:
+        """Whether somebody was connected to who said nothing: that is how a stranger's secret is met."""
+        return any(not machine.heard for machine in self._made)
 
 
 class Doorway:
     """A member's side of handshakes, dialling and accepting."""
 
-    def __init__(self, key: NodeKey, mesh: Mesh, chain: Chain, book: InviteBook, keep_book: Callable[[], None]) -> None:
-        self._me = key.id
-        self._mesh = mesh
-        self._psks = mesh.psks()
-        self._prologue = prologue(mesh.id)
+    def __init__(self, papers: Papers, book: InviteBook) -> None:
+        self._papers = papers
+        self._prologue = prologue(papers.mesh.id)
         self._book = book
-        self._keep_book = keep_book
-        self._day = _DayKey(lambda static, now: pack_payload(certify_link(key, static.public, mesh.id, now), chain))
+        self._day = _DayKey(papers.key, papers.mesh.id)
 
-    def initiator(self) -> Initiator:
-        """A fresh handshake towards a member."""
-        static, payload = self._day.current()
-        return Initiator(Preface(), self._psks, static, payload, self._prologue)
+    def initiators(self) -> list[Attempt]:
+        """What to dial with: the present network secret, then those it replaced, for members who were away."""
 
-    def responder(self) -> Responder:
-        """A fresh handshake for whoever knocks: members, and those whose invite is open."""
-        static, payload = self._day.current()
-        return Responder(self._select, static, lambda _: payload, lambda _: self._prologue)
+        def attempt(secrets: Secrets) -> Attempt:
+            return Attempt(lambda: self._initiator(secrets, b""))
 
-    def check(self, payload: bytes, remote_static: bytes) -> tuple[NodeId, MembershipCertificate]:
+        return [attempt(secrets) for secrets in self._secrets()]
+
+    def initiator(self, mixed: bytes = b"") -> Initiator:
+        """A fresh handshake towards a member. `mixed` is what both sides must agree on besides (inside a link: which
+        session it follows)."""
+        return self._initiator(self._secrets()[0], mixed)
+
+    def responder(self, mixed: bytes = b"") -> Responder:
+        """A fresh handshake for whoever knocks: members, and (where nothing is mixed in) those whose invite is
+        open."""
+        static, payload = self._credential()
+        return Responder(
+            lambda preface: self._select(preface, inside=bool(mixed)),
+            static,
+            lambda _: payload,
+            lambda _: self._prologue + mixed,
+        )
+
+    def check(self, payload: bytes, remote_static: bytes) -> tuple[NodeId, Peer]:
         """Judge a member's credential. Raises CertificateRefused."""
-        peer = check_payload(payload, remote_static, self._mesh.id, int(time.time()), self._me)
-        return peer.node, peer.membership
+        return self._papers.check_member(payload, remote_static)
 
-    def check_join(self, payload: bytes, remote_static: bytes) -> tuple[NodeId, None]:
+    def check_join(self, payload: bytes, remote_static: bytes) -> tuple[NodeId, Peer]:
         """Judge a joiner's credential. Raises CertificateRefused."""
-        return check_join_payload(payload, remote_static, self._mesh.id, int(time.time()), self._me), None
+        return self._papers.check_joiner(payload, remote_static)
 
-    def _select(self, preface: Preface) -> Secrets | None:
+    def _initiator(self, secrets: Secrets, mixed: bytes) -> _Listening:
+        static, payload = self._credential()
+        return _Listening(Preface(), secrets, static, payload, self._prologue + mixed)
+
+    def _credential(self) -> tuple[StaticKey, bytes]:
+        static, link = self._day.current()
+        return static, pack_payload(link, self._papers.chain, self._papers.name)
+
+    def _secrets(self) -> tuple[Secrets, ...]:
+        return self._papers.mesh.secrets(int(time.time()))
+
+    def _select(self, preface: Preface, *, inside: bool) -> Secrets | tuple[Secrets, ...] | None:
         if preface.hint is None:
-            return self._psks
+            return self._secrets()
+        if inside:
+            return None
         try:
-            psks = self._book.attempt(preface.hint, int(time.time()))
+            return self._book.attempt(preface.hint, int(time.time()))
         except InviteRefused:
             # Whoever guesses learns nothing, not even that the hint was known.
             return None
-        self._keep_book()
-        return psks
 
 
 class Knock:
     """A joiner's side of one handshake: keys from the invite, and the signer it names behind the door."""
 
-    def __init__(self, key: NodeKey, invite: Invite) -> None:
-        self._me = key.id
+    def __init__(self, key: NodeKey, invite: Invite, name: str) -> None:
         self._invite = invite
-        self._day = _DayKey(lambda static, now: pack_join_payload(certify_link(key, static.public, invite.mesh, now)))
+        self._name = name
+        self._day = _DayKey(key, invite.mesh)
+        # A joiner believes the invite, whatever its trust mode: it has nobody else's word yet.
+        self._trust = Trust(TrustMode.CA, invite.mesh, key.id, Pins(), Notices(invite.mesh))
 
     def initiator(self) -> Initiator:
         """A fresh handshake towards the invite's signer."""
-        static, payload = self._day.current()
+        static, link = self._day.current()
+        payload = pack_join_payload(link, self._name)
         return Initiator(Preface(self._invite.hint), self._invite.psks(), static, payload, prologue(self._invite.mesh))
 
-    def check(self, payload: bytes, remote_static: bytes) -> tuple[NodeId, MembershipCertificate]:
+    def check(self, payload: bytes, remote_static: bytes) -> tuple[NodeId, Peer]:
         """Judge the signer's credential. Raises CertificateRefused."""
         signer = NodeId(self._invite.signer)
-        peer = check_payload(payload, remote_static, self._invite.mesh, int(time.time()), self._me, expected=signer)
-        return peer.node, peer.membership
+        peer = self._trust.check_member(payload, remote_static, int(time.time()), expected=signer)
+        return peer.node, peer

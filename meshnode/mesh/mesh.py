@@ -1,12 +1,12 @@
-"""One membership lived: listener, links, gossip, invites, and the view that the rest of the node reads.
+"""One membership lived: links, gossip, notices, renewal, and the view that the rest of the node reads.
 
-Built anew when the node joins another mesh. Not for jobs: their streams go to the callable handed in. Counterpart:
-every other member.
+Built anew when the node joins another mesh; a change of papers within one is told by `refresh` and cuts nothing. Not
+for jobs: their streams go to the callable handed in. Counterpart: every other member.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 
@@ -15,21 +15,33 @@ import trio
 
 from meshnode.config.gossip import GossipSection
 from meshnode.config.mesh import MeshSection
-from meshnode.errors import LinkError
-from meshnode.gossip.events import Verdict
+from meshnode.errors import LinkError, ProtocolViolation
 from meshnode.gossip.machine import Gossip
 from meshnode.gossip.overlay import Overlay
-from meshnode.identity import NodeKey, verify
-from meshnode.mesh import addresses
+from meshnode.identity import Notice, Peer, Revocation, Rotation
+from meshnode.mesh import addresses, dial_me, notices, renewal
+from meshnode.mesh.dial_me import DialMe
+from meshnode.mesh.doorway import Doorway
+from meshnode.mesh.exchange import refuse
 from meshnode.mesh.gossiper import PATH, Gossiper
+from meshnode.mesh.members import Members
+from meshnode.mesh.notices import Board
+from meshnode.mesh.papers import Papers
 from meshnode.mesh.peers import Connect, Peers
+from meshnode.mesh.renewal import Renewal
 from meshnode.model.advert import ADVERT_CONTEXT, Advert, Neighbour
 from meshnode.model.ids import NodeId
 from meshnode.model.view import View
-from meshnode.net import Authenticated, Link, LinkStream
+from meshnode.net import Authenticated, Link, LinkStream, Rekeying
 from meshnode.observe import log
+from meshnode.routing.path import Paths
 
 logger = log.get("mesh")
+
+Door = Callable[[Link, LinkStream], Awaitable[None]]
+
+OWN_PATHS = "/meshnode/"
+"""Streams under it are the mesh's own; everything else is a job."""
 
 RTT_CLASSES_MS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
 """Advertised round trips are rounded up to one of these, so that jitter is not news."""
@@ -40,33 +52,55 @@ UNMEASURED_S = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """Who this node is in one mesh. `mesh_id` has 32 bytes; `incarnation` is larger than at every earlier start."""
+    """Who this node is in one mesh. `connect` dials by `door`; `incarnation` is larger than at every earlier start;
+    `remembered` are peers' addresses of earlier runs, the likeliest first."""
 
-    key: NodeKey
-    mesh_id: bytes
+    papers: Papers
+    door: Doorway
+    connect: Connect
     incarnation: int
+    remembered: Mapping[NodeId, Sequence[str]]
 
 
 class Mesh:
-    """`run` lives the membership until cancelled; `view()` is what is known now; `describe` says what is new here."""
+    """`run` lives the membership until cancelled; `view()` is what is known now; `describe` says what is new here.
+
+    `doors` serve streams of peers by path, beside those of gossip, notices and renewal; `serve` gets the jobs.
+    """
 
     def __init__(
         self,
         standing: Standing,
         section: MeshSection,
         gossip: GossipSection,
-        connect: Connect,
-        serve: Callable[[Link, LinkStream], Awaitable[None]],
+        serve: Door,
         rng: Random,
+        doors: Mapping[str, Door] | None = None,
     ) -> None:
-        self.me: NodeId = standing.key.id
-        self.host = addresses.host_tag(standing.mesh_id)
+        papers = standing.papers
+        self.me: NodeId = papers.key.id
+        self.host = addresses.host_tag(papers.mesh.id)
         self._standing = standing
+        self._papers = papers
         self._serve = serve
-        machine = Gossip(self.me, gossip, _judge, self._sign, rng, standing.incarnation)
-        self._gossiper = Gossiper(machine, self._adverts_changed, self._breached)
-        overlay = Overlay(self.me, self.host, section, rng)
-        self.peers = Peers(overlay, connect, self._build, self._gossiper.carry, self._links_changed)
+        machine = Gossip(self.me, gossip, papers.judge, self._sign, rng, standing.incarnation)
+        self._gossiper = Gossiper(machine, self._adverts_changed, lambda peer, why: self.peers.breached(peer, why))
+        overlay = Overlay(self.me, self.host, section, rng, standing.remembered)
+        self._dial_me = DialMe(self.me, self.link, self._next_hop, lambda peer: self.peers.asked(peer))
+        self.peers = Peers(
+            overlay, standing.connect, self._build, self._carry, self._links_changed, ask=self._dial_me.ask
+        )
+        self._board = Board(papers, self._applied, lambda: self.peers.links.values(), self.peers.drop)
+        self._renewal = Renewal(papers, lambda: self.peers.links.values(), self.refresh, rng)
+        self._doors: dict[str, Door] = {
+            **(doors or {}),
+            PATH: self._gossiper.receive,
+            notices.PATH: self._board.receive,
+            renewal.PATH: self._renewal.serve,
+            dial_me.PATH: self._dial_me.answer,
+        }
+        self._paths = Paths(0.0)
+        self._members = Members(papers)
         self._section = section
         self._described: Advert | None = None
         self._told: Advert | None = None
@@ -76,11 +110,14 @@ class Mesh:
         """Set, and replaced by a fresh one, whenever the view changes."""
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Keep links and gossip going. Returns only by cancellation."""
+        """Keep links, gossip and papers going. Returns only by cancellation."""
+        notices.say_if_out(self._papers)
         async with trio.open_nursery() as nursery:
             await nursery.start(self.peers.run)
             self.peers.known(self._gossiper.adverts())
             await nursery.start(self._gossiper.run)
+            await nursery.start(self._papers.run)
+            nursery.start_soon(self._renewal.run)
             nursery.start_soon(self._follow_round_trips)
             task_status.started()
 
@@ -88,7 +125,7 @@ class Mesh:
         """What is known now; the same object until something changes."""
         if self._view is None:
             links = {peer: _round_trip(link) for peer, link in self.peers.links.items()}
-            adverts = dict(self._gossiper.adverts())
+            adverts = self._members.believed(self._gossiper.adverts())
             if self._told is not None:
                 # What is true here is true at once, though others hear of it a settling time later.
                 adverts[self.me] = self._told
@@ -99,10 +136,48 @@ class Mesh:
         """The live link to a neighbour."""
         return self.peers.link(peer)
 
+    def member(self, node: NodeId) -> Peer | None:
+        """Who a node is by its certificate, as its advert or its link shows it; None for one not known."""
+        self.view()
+        found, link = self._members.get(node), self.link(node)
+        if found is None and link is not None and self._papers.holds(link.membership):
+            return link.membership  # type: ignore[no-any-return]
+        return found
+
+    def members(self) -> dict[NodeId, Peer]:
+        """All that are known but this node."""
+        self.view()
+        linked = {peer: link.membership for peer, link in self.peers.links.items()}
+        return {node: peer for node, peer in {**linked, **self._members.named()}.items() if node != self.me}
+
+    def roles(self, node: NodeId) -> frozenset[str]:
+        """What a node may do: none for one that is not known as a member."""
+        if node == self.me:
+            return frozenset(self._papers.roles)
+        member = self.member(node)
+        return frozenset(member.roles) if member is not None else frozenset()
+
     def describe(self, advert: Advert) -> None:
-        """Say what is new of this node. Identity, mesh, host and neighbours are filled in here."""
+        """Say what is new of this node. Identity, mesh, host, chain, owner and neighbours are filled in here."""
         self._described = advert
         self._tell()
+
+    def refresh(self) -> None:
+        """The papers changed: others are judged anew, links of those believed no more end, and adverts carry the
+        present chain."""
+        self._board.review()
+        self._judge_anew()
+
+    def post(self, notice: Notice) -> None:
+        """Make a notice of this node count, here and everywhere. Raises CertificateRefused."""
+        self._board.post(notice)
+
+    def forget(self, node: NodeId) -> bool:
+        """Drop a node's advert until it says something new. Whether there was one."""
+        known = node in self._gossiper.adverts()
+        self._gossiper.forget(node)
+        self.peers.forget(node)
+        return known
 
     def leave(self) -> None:
         """Tell everybody that this node is going, and neighbours to open no more streams."""
@@ -111,21 +186,53 @@ class Mesh:
             link.goaway()
 
     async def accept(self, link: Link, stream: LinkStream) -> None:
-        """Take one stream that a peer opened: gossip is read here, everything else is a job."""
-        head = await stream.head()
-        if head.get(":path") == PATH:
-            try:
-                await self._gossiper.receive(link, stream)
-            except LinkError as error:
-                logger.debug("a neighbour's gossip ended", peer=link.peer.short, reason=str(error))
-        else:
+        """Take one stream that a peer opened: the mesh's own go to their door, everything else is a job."""
+        path = (await stream.head()).get(":path", "")
+        door = self._doors.get(path)
+        if door is None and path.startswith(OWN_PATHS):
+            await refuse(stream, "this node knows no such question: is it another version of meshnode?")
+        elif door is None:
             await self._serve(link, stream)
+        else:
+            try:
+                await door(link, stream)
+            except ProtocolViolation as error:
+                self.peers.breached(link.peer, str(error))
+            except LinkError as error:
+                logger.debug("a neighbour's stream ended", peer=link.peer.short, path=path, reason=str(error))
 
     def _build(self, found: Authenticated) -> Link:
-        return Link(found, self.accept, self._section)
+        door = self._standing.door
+        rekeying = Rekeying(door.initiator, door.responder, door.check)
+        # Its roles may be others now.
+        return Link(found, self.accept, self._section, rekeying, lambda _: self._renew())
 
-    def _breached(self, peer: NodeId, reason: str) -> None:
-        logger.warning("a neighbour's gossip breaks the rules", peer=peer.short, reason=reason)
+    async def _carry(self, link: Link) -> None:
+        """What runs beside each link for its life. Notices first: they say who is a member."""
+        async with trio.open_nursery() as nursery:
+
+            async def gossip() -> None:
+                await self._gossiper.carry(link)
+                nursery.cancel_scope.cancel()
+
+            nursery.start_soon(gossip)
+            await self._board.carry(link)
+            nursery.cancel_scope.cancel()
+
+    def _applied(self, statement: Revocation | Rotation) -> None:
+        if isinstance(statement, Revocation):
+            self._judge_anew()
+
+    def _judge_anew(self) -> None:
+        for node, advert in list(self._gossiper.adverts().items()):
+            if node != self.me and self._members.barred(advert):
+                self._gossiper.forget(node)
+        self._gossiper.reconsider()
+        self._renew()
+        self._tell()
+
+    def _next_hop(self, target: NodeId, without: Collection[NodeId]) -> NodeId | None:
+        return self._paths.next_hop(self.view(), target, without, dial_me.MOST_HOPS)
 
     def _adverts_changed(self) -> None:
         self._renew()
@@ -136,7 +243,8 @@ class Mesh:
         self._tell()
 
     async def _follow_round_trips(self) -> None:
-        """Links get their round trips by pinging; a change of class is news for everybody's paths."""
+        """Links get their round trips by pinging; a change of class is news for everybody's paths. A membership that
+        ends is no event either."""
         told: dict[NodeId, int] = {}
         while True:
             await trio.sleep(1.0)
@@ -144,6 +252,8 @@ class Mesh:
             if classes != told:
                 told = classes
                 self._links_changed()
+            elif self._members.outdated():
+                self._renew()
 
     def _renew(self) -> None:
         self._version += 1
@@ -157,19 +267,22 @@ class Mesh:
         neighbours = tuple(
             Neighbour(bytes(peer), rtt_class(_round_trip(link))) for peer, link in sorted(self.peers.links.items())
         )
+        own = self._papers.certificate
         advert = msgspec.structs.replace(
             self._described,
+            owner=own.owner if own is not None else self._described.owner,
             id=bytes(self.me),
-            mesh=self._standing.mesh_id,
+            mesh=self._papers.mesh.id,
             host=self.host,
             neighbours=neighbours,
+            chain=self._papers.packed_chain,
         )
         self._told = advert
         self._renew()
         self._gossiper.describe(advert)
 
     def _sign(self, body: bytes) -> bytes:
-        return self._standing.key.sign(ADVERT_CONTEXT, body)
+        return self._papers.key.sign(ADVERT_CONTEXT, body)
 
 
 def _round_trip(link: Link) -> float:
@@ -179,7 +292,3 @@ def _round_trip(link: Link) -> float:
 def rtt_class(rtt_s: float) -> int:
     """A round trip in milliseconds, rounded up to its class."""
     return next((limit for limit in RTT_CLASSES_MS if rtt_s * 1000 <= limit), RTT_CLASSES_MS[-1])
-
-
-def _judge(advert: Advert, body: bytes, signature: bytes) -> Verdict:
-    return Verdict.GOOD if verify(advert.node, ADVERT_CONTEXT, body, signature) else Verdict.FORGED

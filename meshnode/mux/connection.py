@@ -13,10 +13,11 @@ from h2.events import Event
 from h2.exceptions import StreamClosedError
 from h2.settings import SettingCodes, Settings
 from hpack import Encoder
-from hyperframe.frame import DataFrame, Frame, GoAwayFrame, RstStreamFrame
+from hyperframe.frame import DataFrame, Frame, GoAwayFrame, RstStreamFrame, SettingsFrame
 
 from meshnode.config.mesh import MeshSection
 from meshnode.mux.encoder import BlockEncoder
+from meshnode.mux.headers import MAX_LIST_BYTES
 
 LAST_STREAM_ID = 2**31 - 1
 """In a GOAWAY: the streams that run may finish (RFC 9113 §6.8)."""
@@ -24,9 +25,20 @@ LAST_STREAM_ID = 2**31 - 1
 _HARD_STREAMS = 2
 """h2 ends the connection over a stream too many; a Mux refuses the stream. So h2's limit is this many times ours."""
 
+_SETTINGS = frozenset(SettingCodes)
+"""Others are ignored (RFC 9113 §6.5.2); h2 would keep each of 65,536, at half a kilobyte."""
+
 
 class Connection(H2Connection):
-    """One side's requests and the other side's answers. `client`: the requests are this end's."""
+    """One side's requests and the other side's answers. `client`: the requests are this end's.
+
+    `stray_bytes` is what came, since it was last set to 0, for streams that are over.
+    """
+
+    DEFAULT_MAX_HEADER_LIST_SIZE = MAX_LIST_BYTES
+
+    MAX_CLOSED_STREAMS = 4096
+    # How they ended is remembered for frames still in flight. h2's own number is 65,536, 10 MB for a link of weeks.
 
     def __init__(self, *, client: bool, section: MeshSection) -> None:
         # Headers are checked in headers.py, in a tenth of the time.
@@ -40,6 +52,7 @@ class Connection(H2Connection):
                 normalize_inbound_headers=False,
             )
         )
+        self.stray_bytes = 0
         self.encoder = cast(Encoder, BlockEncoder())
         self.local_settings = Settings(
             client=client,
@@ -58,6 +71,11 @@ class Connection(H2Connection):
     def has_data(self) -> bool:
         """Whether `data_to_send` has anything."""
         return bool(self._data_to_send)
+
+    @property
+    def unsent_bytes(self) -> int:
+        """What `data_to_send` has."""
+        return len(self._data_to_send)
 
     def go_away(self) -> None:
         """Ask for no new streams. h2's own close_connection would end those that run."""
@@ -83,7 +101,12 @@ class Connection(H2Connection):
     ) -> tuple[list[Frame], list[Event]]:
         # Frames that were in flight when this end reset the stream: ignored (RFC 9113 §5.1). The base class answers
         # each with another RST_STREAM, thousands at small chunks, and the peer's reset budget would end the link.
+        self.stray_bytes += frame.flow_controlled_length
         frames, found = super()._handle_data_on_closed_stream(events, exc, frame)
         if not exc._events:
             frames = [f for f in frames if not isinstance(f, RstStreamFrame)]
         return frames, found
+
+    def _receive_settings_frame(self, frame: SettingsFrame) -> tuple[list[Frame], list[Event]]:
+        frame.settings = {code: value for code, value in frame.settings.items() if code in _SETTINGS}
+        return super()._receive_settings_frame(frame)

@@ -73,6 +73,13 @@ class Reset:
 
 
 @dataclass(frozen=True, slots=True)
+class Overflowed:
+    """Too many bytes of this link were unread, and this stream's for the longest time: it is over, they are lost."""
+
+    key: StreamKey
+
+
+@dataclass(frozen=True, slots=True)
 class Writable:
     """The peer gave credit: `window` has grown for this stream, or for any stream when `key` is None."""
 
@@ -91,4 +98,4 @@ class GoneAway:
     """The peer takes no new streams; those that run may finish."""
 
 
-Event = Opened | Head | Data | Trailers | Ended | Reset | Writable | Ponged | GoneAway
+Event = Opened | Head | Data | Trailers | Ended | Reset | Overflowed | Writable | Ponged | GoneAway

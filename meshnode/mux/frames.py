@@ -13,10 +13,13 @@ HEADER_BYTES = 9
 MAX_FRAME_BYTES = 16_384
 """SETTINGS_MAX_FRAME_SIZE as every end of a link leaves it: its default."""
 
+MAX_BLOCK_BYTES = 65_536
+"""A header block in HEADERS and CONTINUATION together. Ours are a hundredth of it; h2 would take 64 frames, 1 MiB."""
+
 PREFACE_BYTES = 24
 """What a client says before its first frame (RFC 9113 §3.4); h2 compares it."""
 
-_END_STREAM, _HAS_PRIORITY = 0x1, 0x20
+_END_STREAM, _END_HEADERS, _HAS_PRIORITY = 0x1, 0x4, 0x20
 
 
 class _Kind:
@@ -29,6 +32,7 @@ class _Kind:
     PUSH_PROMISE = 0x5
     GOAWAY = 0x7
     WINDOW_UPDATE = 0x8
+    CONTINUATION = 0x9
 
 
 class Budget:
@@ -57,24 +61,27 @@ class Budget:
 class FrameCutter:
     """Takes any cut of one connection's bytes, gives whole judged frames.
 
-    After each `receive`: `gone_away` says whether a GOAWAY has ever come, `resets` and `control` count the frames of
-    that call that are cheap to send and cost the receiver work.
+    After each `receive`: `gone_away` says whether a GOAWAY has ever come; `others` whether that call had frames beside
+    plain DATA, which are cheap to send and cost the receiver work: `heads`, `resets` and `windows` count HEADERS,
+    RST_STREAM and WINDOW_UPDATE, `control` all the rest.
     """
 
-    __slots__ = ("_preface", "_rest", "control", "gone_away", "resets")
+    __slots__ = ("_block", "_preface", "_rest", "control", "gone_away", "heads", "others", "resets", "windows")
 
     def __init__(self, *, preface: bool) -> None:
         self._preface = PREFACE_BYTES if preface else 0
         self._rest = b""
-        self.gone_away = False
-        self.resets = 0
-        self.control = 0
+        self._block = 0
+        self.gone_away = self.others = False
+        self.heads = self.resets = self.windows = self.control = 0
 
     def receive(self, data: bytes) -> bytes:
         """The whole frames that `data` completes, joined. Raises ProtocolViolation."""
         if self._rest:
             data = self._rest + data
-        self.resets = self.control = 0
+        if self.others:
+            self.others = False
+            self.heads = self.resets = self.windows = self.control = 0
         size, at, start = len(data), self._preface, 0
         kept = b""
         if size < at:
@@ -89,19 +96,22 @@ class FrameCutter:
             if stop > size:
                 break
             kind = data[at + 3]
-            if (kind or not length) and self._judge(kind, data[at + 4]):
+            if (kind or not length) and self._judge(kind, data[at + 4], length):
                 kept += data[start:at]
                 start = stop
             at = stop
         self._rest = data[at:]
         return kept + data[start:at] if kept or start else data[:at]
 
-    def _judge(self, kind: int, flags: int) -> bool:
+    def _judge(self, kind: int, flags: int, length: int) -> bool:
         """Count or refuse what is not plain DATA. True: h2 shall not see it."""
+        self.others = True
         match kind:
             case _Kind.HEADERS:
                 if flags & _HAS_PRIORITY:
                     raise ProtocolViolation("a priority in HEADERS")
+                self.heads += 1
+                self._block = 0 if flags & _END_HEADERS else length
             case _Kind.PRIORITY | _Kind.PUSH_PROMISE:
                 raise ProtocolViolation(f"a frame of kind {kind}, which links do not use")
             case _Kind.RST_STREAM:
@@ -111,11 +121,15 @@ class FrameCutter:
                 self.gone_away = True
                 return True
             case _Kind.WINDOW_UPDATE:
-                # One for every 128 KiB that this side sends, so their number is its own doing; h2 bounds their sum.
-                pass
+                self.windows += 1
+            case _Kind.CONTINUATION:
+                self.control += 1
+                self._block += length
+                if self._block > MAX_BLOCK_BYTES:
+                    raise ProtocolViolation(f"a header block of more than {MAX_BLOCK_BYTES} bytes")
             case _Kind.DATA if flags & _END_STREAM:
                 pass
             case _:
-                # SETTINGS, PING, CONTINUATION, unknown kinds, and DATA that carries nothing.
+                # SETTINGS, PING, unknown kinds, and DATA that carries nothing.
                 self.control += 1
         return False

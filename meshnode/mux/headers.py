@@ -13,6 +13,17 @@ from functools import lru_cache
 from meshnode.errors import BadRequest, ProtocolViolation
 from meshnode.mux.events import Headers
 
+MAX_LIST_BYTES = 16_384
+"""Of names and values, 32 for each pair (RFC 9113 §6.5.2). A job's headers with a path of 8 hops have 2 KiB; with HPACK
+a peer can send a list of any size in a few bytes, on a thousand streams."""
+
+MAX_HEADERS = 64
+"""Pairs in one block. In Python an empty pair costs as much as 200 bytes do; a job has about 15."""
+
+MAX_NAMES_BYTES = 4096
+MAX_VALUES_BYTES = 10_240
+"""Together with 32 for each of 64 pairs that makes MAX_LIST_BYTES, so what leaves here passes there."""
+
 _NAMES = re.compile(r"(?::[a-z]+\n)*(?:[a-z0-9!#$%&'*+.^_`|~-]+\n)*")
 """Names in order, a line each: pseudo-headers first, then tokens without capitals."""
 
@@ -57,7 +68,11 @@ def incoming(headers: Iterable[tuple[bytes, bytes]], pseudo: frozenset[str]) -> 
 
 
 def _fault(headers: Sequence[tuple[str, str]], pseudo: frozenset[str]) -> str | None:
+    if len(headers) > MAX_HEADERS:
+        return f"{len(headers)} of them"
     values = "\n".join([value for _, value in headers])
+    if len(values) > MAX_VALUES_BYTES // 4 and len(values.encode(errors="replace")) > MAX_VALUES_BYTES:
+        return f"values of more than {MAX_VALUES_BYTES} bytes"
     if values.count("\n") >= max(1, len(headers)) or _BAD_VALUE.search(values) is not None:
         return "a value with a control character or with blanks around it"
     return _fault_of_names(tuple([name for name, _ in headers]), pseudo)
@@ -67,6 +82,8 @@ def _fault(headers: Sequence[tuple[str, str]], pseudo: frozenset[str]) -> str | 
 def _fault_of_names(names: tuple[str, ...], pseudo: frozenset[str]) -> str | None:
     """Cached: nearly every block of a link has one of a few shapes."""
     lines = "".join([name + "\n" for name in names])
+    if len(lines) > MAX_NAMES_BYTES:
+        return f"names of more than {MAX_NAMES_BYTES} bytes"
     if _NAMES.fullmatch(lines) is None or lines.count("\n") != len(names):
         return "a name that HTTP/2 does not allow, or a pseudo-header out of place"
     special = [name for name in names if name[0] == ":"]

@@ -1,4 +1,4 @@
-"""What a Mux keeps of its two connections and of each stream: facts only, the rules are in mux.py."""
+"""What a Mux keeps of its two connections and of each stream: facts only, the rules are in mux.py and incoming.py."""
 
 from __future__ import annotations
 
@@ -23,9 +23,13 @@ class Half:
 
 
 class Stream:
-    """One stream. `local_done` and `remote_done`: END_STREAM was handed to h2, came from the peer."""
+    """One stream. `local_done` and `remote_done`: END_STREAM was handed to h2, came from the peer. `unread`: bytes that
+    came and were not read, the first of them at `unread_since`."""
 
-    __slots__ = ("half", "head_sent", "id", "key", "local_done", "out", "remote_done", "then_reset", "uncredited")
+    __slots__ = (
+        "half", "head_sent", "id", "key", "local_done", "out", "remote_done", "then_reset", "uncredited", "unread",
+        "unread_since",
+    )  # fmt: skip
 
     def __init__(self, key: StreamKey, half: Half) -> None:
         self.key = key
@@ -33,6 +37,7 @@ class Stream:
         self.half = half
         self.head_sent = half.mine
         self.out = Outgoing()
-        self.uncredited = 0
+        self.uncredited = self.unread = 0
+        self.unread_since = 0.0
         self.then_reset: int | None = None
         self.local_done = self.remote_done = False

@@ -8,12 +8,14 @@ from meshnode.net.handshake import Authenticated, Check, initiate, respond
 from meshnode.net.link import Link
 from meshnode.net.listen import Welcome, open_listeners, serve
 from meshnode.net.stream import LinkStream
+from meshnode.noise import Rekeying
 
 __all__ = [
     "Authenticated",
     "Check",
     "Link",
     "LinkStream",
+    "Rekeying",
     "Welcome",
     "dial",
     "initiate",

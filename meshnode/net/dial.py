@@ -1,11 +1,16 @@
-"""Reach a peer: all its addresses raced, the first that authenticates wins.
+"""Reach a peer: its addresses raced as RFC 8305 does, the first that authenticates wins.
 
 Not for when to dial again nor whom (gossip.overlay). Counterpart: listen.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+import dataclasses
+import errno
+import ipaddress
+import socket
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 import trio
 
@@ -15,16 +20,25 @@ from meshnode.model.ids import NodeId
 from meshnode.net import socket_stream
 from meshnode.net.handshake import Authenticated, Check, initiate
 from meshnode.noise import Initiator
-from meshnode.observe import log
 
-STAGGER_S = 0.1
-"""Head start of each address over the next: on a LAN the first has answered by then, and nobody else is bothered."""
+STAGGER_S = 0.25
+"""Head start of each address over the next, unless it fails sooner (RFC 8305 §5, "Connection Attempt Delay"). On a LAN
+the handshake is over by then, and nobody else is bothered."""
 
 MAX_ADDRESSES = 8
 
 Connect = Callable[[str, int], Awaitable[trio.abc.Stream]]
 
-logger = log.get("net")
+_REASONS = {
+    errno.ECONNREFUSED: "refused: nothing listens on that port",
+    errno.EHOSTUNREACH: "no machine answers there",
+    errno.ENETUNREACH: "no route to it from this machine",
+    errno.EADDRNOTAVAIL: "no route to it from this machine",
+    errno.EAFNOSUPPORT: "this machine does not speak that kind of address",
+    errno.EACCES: "forbidden by this machine's own firewall",
+    errno.EPERM: "forbidden by this machine's own firewall",
+    errno.ETIMEDOUT: "no answer",
+}
 
 
 async def dial(
@@ -38,44 +52,85 @@ async def dial(
 ) -> Authenticated:
     """Connect and authenticate. `addresses` are `host:port`, the likeliest first; only the first 8 are tried.
 
-    `initiator` makes a fresh handshake for each; `expect` refuses any other node. Raises HandshakeFailed, whose text
-    says what happened at each address.
+    `initiator` makes a fresh handshake for each; `expect` refuses any other node. What is returned names the address
+    that won. Raises HandshakeFailed, whose text says what happened at each address.
     """
     won: list[Authenticated] = []
-    faults: list[str] = []
+    faults: dict[str, str] = {}
 
-    async def attempt(address: str, delay_s: float) -> None:
-        await trio.sleep(delay_s)
+    async def attempt(address: str, failed: trio.Event) -> None:
         try:
             stream = await _connect(address, connect, section.dial_timeout_s)
             found = await initiate(stream, initiator(), check, timeout_s=section.handshake_timeout_s, expect=expect)
         except HandshakeFailed as error:
-            faults.append(f"{address}: {error}")
+            faults[address] = str(error)
+            failed.set()
             return
         if won:
             await trio.aclose_forcefully(found.stream)
             return
-        won.append(found)
+        won.append(dataclasses.replace(found, address=address))
         nursery.cancel_scope.cancel()
 
+    raced = race_order(addresses)
     async with trio.open_nursery() as nursery:
-        for number, address in enumerate(addresses[:MAX_ADDRESSES]):
-            nursery.start_soon(attempt, address, number * STAGGER_S)
+        for address in raced:
+            failed = trio.Event()
+            nursery.start_soon(attempt, address, failed)
+            with trio.move_on_after(STAGGER_S):
+                await failed.wait()
     if not won:
-        raise HandshakeFailed("; ".join(faults) or "no address to dial")
+        texts = [f"{address}: {faults[address]}" for address in raced if address in faults]
+        raise HandshakeFailed("; ".join(texts) or "no address to dial")
     return won[0]
+
+
+def race_order(addresses: Iterable[str]) -> list[str]:
+    """Each address once, the first 8; the first stays, then the families take turns (RFC 8305 §4), so that one that is
+    broken here costs one head start. Names, whose family is not known yet, count as a family of their own."""
+    left: dict[int, deque[str]] = {}
+    order: list[str] = []
+    for address in list(dict.fromkeys(addresses))[:MAX_ADDRESSES]:
+        left.setdefault(_family(address), deque()).append(address)
+    turn = deque(left)
+    while turn:
+        family = turn.popleft()
+        order.append(left[family].popleft())
+        if left[family]:
+            turn.append(family)
+    return order
+
+
+def _family(address: str) -> int:
+    host = address.rpartition(":")[0].strip("[]").partition("%")[0]
+    try:
+        return ipaddress.ip_address(host).version
+    except ValueError:
+        return 0
 
 
 async def _connect(address: str, connect: Connect, timeout_s: float) -> trio.abc.Stream:
     host, port = split_address(address)
+    if not host or not port:
+        raise HandshakeFailed(f"not an address to dial: {address!r:.80}")
     try:
         with trio.fail_after(timeout_s):
             # trio has set TCP_NOTSENT_LOWAT on it, which keeps the kernel's queue short.
             return await connect(host, port)
     except trio.TooSlowError as error:
-        raise HandshakeFailed(f"no connection within {timeout_s:g} s") from error
+        raise HandshakeFailed(f"no connection within {timeout_s:g} s: off, or behind a firewall") from error
     except (OSError, ValueError) as error:
-        raise HandshakeFailed(f"no connection: {error}") from error
+        raise HandshakeFailed(f"no connection: {_reason(error)}") from error
+
+
+def _reason(error: OSError | ValueError) -> str:
+    """What people read; of a name with several addresses, of the last of them."""
+    if isinstance(error.__cause__, ExceptionGroup):
+        causes = [cause for cause in error.__cause__.exceptions if isinstance(cause, OSError)]
+        error = causes[-1] if causes else error
+    if isinstance(error, socket.gaierror):
+        return "this name is not known here"
+    return _REASONS.get(getattr(error, "errno", None) or 0) or str(error)
 
 
 def split_address(address: str) -> tuple[str, int]:

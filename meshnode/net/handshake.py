@@ -7,6 +7,7 @@ function of this module, at the other end.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,8 +16,12 @@ import trio
 from meshnode.errors import HandshakeFailed, IdentityError, LinkError
 from meshnode.model.ids import NodeId
 from meshnode.noise import Established, Initiator, Responder, Transport
+from meshnode.noise.channel import REFUSAL, read_refusal, refusal
 
 READ_BYTES = 4096
+
+FAREWELL_S = 1.0
+"""Time to say why somebody is refused: a few hundred bytes on a connection that carried the handshake."""
 
 Check = Callable[[bytes, bytes], tuple[NodeId, Any]]
 """Judges (payload, remote static key) of a handshake: the node's id and what makes it a member (None: nothing does).
@@ -27,7 +32,8 @@ Raises IdentityError."""
 class Authenticated:
     """A pipe whose other end is known: what a Link is made of. `surplus`: bytes of the peer after its handshake.
 
-    `hint` is the invite's, where the other end came with one; it is no member then.
+    `hint` is the invite's, where the other end came with one; it is no member then. `address` is what was dialled;
+    `remote_host` is the IP address that an accepted connection came from.
     """
 
     stream: trio.abc.Stream = field(repr=False)
@@ -37,6 +43,8 @@ class Authenticated:
     initiator: bool
     hint: bytes | None = None
     surplus: bytes = field(default=b"", repr=False)
+    address: str | None = None
+    remote_host: str = ""
 
 
 async def initiate(
@@ -49,7 +57,8 @@ async def initiate(
 ) -> Authenticated:
     """The dialer's side; returns once the responder has shown by its first record that it accepts.
 
-    The responder is judged before it learns who asks. Raises HandshakeFailed; the stream is closed then.
+    The responder is judged before it learns who asks. Raises HandshakeFailed, with the responder's words where it
+    refused this node; the stream is closed then.
     """
     async with _closing_on_failure(stream):
         with _within(timeout_s):
@@ -58,7 +67,7 @@ async def initiate(
             if expect is not None and peer != expect:
                 raise HandshakeFailed(f"{peer.short} answered where {expect.short} was expected")
             await stream.send_all(machine.bytes_to_send())
-            surplus = established.surplus or await _first_record(stream)
+            surplus = await _accepted(stream, established, peer)
         return Authenticated(stream, established.transport, peer, membership, True, surplus=surplus)
 
 
@@ -72,15 +81,20 @@ async def respond(
 ) -> Authenticated:
     """The listener's side. `check_join` judges those who come with an invite; without it they are refused.
 
-    Raises HandshakeFailed; the stream is closed then, and whoever lacks the secret has read nothing from it.
+    Raises HandshakeFailed; the stream is closed then. Whoever knows the secret has been told why in one sealed record,
+    and whoever lacks it has read nothing.
     """
     async with _closing_on_failure(stream):
         with _within(timeout_s):
             established = await _exchange(stream, machine)
         hint = established.preface.hint
-        if hint is not None and check_join is None:
-            raise HandshakeFailed("nobody joins here")
-        peer, membership = _judge(established, check if hint is None or check_join is None else check_join)
+        try:
+            if hint is not None and check_join is None:
+                raise HandshakeFailed("nobody joins here")
+            peer, membership = _judge(established, check if hint is None or check_join is None else check_join)
+        except HandshakeFailed as error:
+            await _refuse(stream, established.transport, error)
+            raise
         return Authenticated(
             stream, established.transport, peer, membership, False, hint=hint, surplus=established.surplus
         )
@@ -95,16 +109,31 @@ async def _exchange(stream: trio.abc.Stream, machine: Initiator | Responder) -> 
         data = await stream.receive_some(READ_BYTES)
         if not data:
             raise HandshakeFailed("the other end closed the connection during the handshake")
-        established = machine.receive(bytes(data))
+        try:
+            established = machine.receive(bytes(data))
+        except IdentityError as error:
+            raise HandshakeFailed(f"this node cannot show who it is: {error}") from error
         if established is not None:
             return established
 
 
-async def _first_record(stream: trio.abc.Stream) -> bytes:
-    data = await stream.receive_some(READ_BYTES)
-    if not data:
-        raise HandshakeFailed("the other end refused this node's credential")
-    return bytes(data)
+async def _accepted(stream: trio.abc.Stream, established: Established, peer: NodeId) -> bytes:
+    """The responder's first record, and what came with it, once it shows that this node is not refused."""
+    data = established.surplus
+    while (record := established.transport.peek(data)) is None:
+        more = await stream.receive_some(READ_BYTES)
+        if not more:
+            raise HandshakeFailed("the other end refused this node's credential")
+        data += bytes(more)
+    if record[0] == REFUSAL:
+        raise HandshakeFailed(f"{peer.short} refused this node: {read_refusal(record)}")
+    return data
+
+
+async def _refuse(stream: trio.abc.Stream, transport: Transport, error: HandshakeFailed) -> None:
+    # The error's cause says what is wrong with the credential; its own words are about "the other end".
+    with trio.move_on_after(FAREWELL_S), suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+        await stream.send_all(transport.seal(refusal(str(error.__cause__ or error))))
 
 
 def _judge(established: Established, check: Check) -> tuple[NodeId, Any]:

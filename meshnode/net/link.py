@@ -8,40 +8,22 @@ it at once, with no timer: the slower the pipe, the larger the batch. Not for di
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 import trio
 
 from meshnode.config.mesh import MeshSection
-from meshnode.errors import LinkClosed, LinkError, ProtocolViolation, StreamReset
-from meshnode.mux import (
-    CANCEL,
-    FLUSH_BYTES,
-    INTERNAL_ERROR,
-    Data,
-    Ended,
-    Event,
-    GoneAway,
-    Head,
-    Headers,
-    Mux,
-    Opened,
-    Ponged,
-    Reset,
-    StreamKey,
-    Trailers,
-    Writable,
-)
-from meshnode.net.handshake import Authenticated
+from meshnode.errors import HandshakeFailed, LinkClosed, LinkError, ProtocolViolation, StreamReset
+from meshnode.mux import FLUSH_BYTES, Event, GoneAway, Headers, Mux, Ponged, StreamKey
+from meshnode.net.handshake import FAREWELL_S, Authenticated
+from meshnode.net.pulse import Pulse
 from meshnode.net.stream import LinkStream
+from meshnode.net.streams import OnOpen, Streams
+from meshnode.noise import Channel, Rekeying
 from meshnode.observe import log
 
 READ_BYTES = 256 * 1024
 """One read takes what the kernel holds: fewer wakeups under load."""
-
-RTT_WEIGHT = 0.125
-"""Weight of a new sample in the smoothed round trip time (RFC 6298 §2)."""
-
-OnOpen = Callable[["Link", LinkStream], Awaitable[None]]
 
 logger = log.get("net")
 
@@ -49,32 +31,46 @@ logger = log.get("net")
 class Link:
     """An authenticated connection that carries requests both ways while `run` runs.
 
-    `peer`, `membership` and `hint` come from the handshake; `rtt_s` is the smoothed round trip time, None before the
-    first ping came back; `draining` says that no new streams may be opened; `reason` says why a link has ended.
+    `peer`, `membership` and `hint` come from the handshake, `address` and `remote_host` from the connection; `rekeyed`
+    counts handshakes inside the link, each of which renews `membership`; `draining` says that no new streams may be
+    opened; `reason` says why a link has ended.
     """
 
-    def __init__(self, made_of: Authenticated, on_open: OnOpen, section: MeshSection) -> None:
-        """`on_open` serves a stream the peer opened; it is cancelled when the peer resets it or the link ends."""
+    def __init__(
+        self,
+        made_of: Authenticated,
+        on_open: OnOpen,
+        section: MeshSection,
+        rekeying: Rekeying | None = None,
+        on_renewed: Callable[[Link], None] | None = None,
+    ) -> None:
+        """`on_open` serves a stream the peer opened; it is cancelled when the peer resets it or the link ends.
+
+        `rekeying` makes the keys anew while the link runs; without it (joiners) they stay. `on_renewed` is told when
+        `membership` is fresh.
+        """
         self.peer = made_of.peer
         self.membership = made_of.membership
         self.hint = made_of.hint
         self.initiator = made_of.initiator
-        self.rtt_s: float | None = None
+        self.address, self.remote_host = made_of.address, made_of.remote_host
+        self.rekeyed = 0
         self.draining = False
         self.reason: LinkError | None = None
         self.mux = Mux(made_of.initiator, section)
         self.credit_timeout_s = section.credit_timeout_s
         self._surplus = made_of.surplus
         self._stream = made_of.stream
-        self._transport = made_of.transport
-        self._on_open = on_open
+        self._channel = Channel(
+            made_of.transport, self.peer, section, rekeying, trio.current_time(), initiator=made_of.initiator
+        )
+        self._on_renewed = on_renewed
         self._section = section
-        self._streams: dict[StreamKey, LinkStream] = {}
+        self._streams = Streams(self, on_open)
+        self._pulse = Pulse(section)
         self._writers: list[LinkStream] = []
         self._wake: trio.Event | None = None
         self._idle: trio.Event | None = None
-        self._heard = False
-        self._misses = 0
         self._nursery: trio.Nursery | None = None
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -82,7 +78,7 @@ class Link:
         with LinkClosed, here and at the peer."""
         try:
             async with trio.open_nursery() as nursery:
-                self._nursery = nursery
+                self._nursery = self._streams.nursery = nursery
                 for task in (self._read, self._write, self._ping):
                     nursery.start_soon(self._until_it_fails, task)
                 task_status.started()
@@ -103,7 +99,7 @@ class Link:
             raise LinkClosed(f"the link has ended: {self.reason}" if self.reason else "the link does not run yet")
         bare = end and not body
         key = self.mux.open(headers, bare)
-        stream = self._streams[key] = LinkStream(self, key, finished=bare)
+        stream = self._streams.add(key, finished=bare)
         self.flush()
         if not body:
             return stream
@@ -140,6 +136,16 @@ class Link:
         """Streams that are open now, both ways, or have bytes to send."""
         return self.mux.streams
 
+    @property
+    def rtt_s(self) -> float | None:
+        """The smoothed round trip time, None before the first ping came back."""
+        return self._pulse.rtt_s
+
+    @property
+    def keys_age_s(self) -> float:
+        """How long the present keys have been in use."""
+        return trio.current_time() - self._channel.made_at
+
     # For LinkStream; none of these waits.
 
     def flush(self) -> None:
@@ -166,12 +172,17 @@ class Link:
         if self.reason is None:
             self.mux.reset(stream.key, code)
             self.flush()
-        self._forget(stream.key)
+        self._streams.forget(stream.key)
 
-    def forget_if_over(self, stream: LinkStream) -> None:
-        """Both directions have ended: nothing more will be told about it."""
-        if stream.over:
-            self._forget(stream.key)
+    def drop(self, stream: LinkStream) -> None:
+        """Nobody will read what is left of a stream that is over."""
+        self.mux.drop(stream.key)
+        self._streams.forget(stream.key)
+
+    def forget_if_done(self, stream: LinkStream) -> None:
+        """Both directions may have ended, and all be read: nothing more will be told about it."""
+        if stream.done:
+            self._streams.forget(stream.key)
 
     # The tasks.
 
@@ -188,25 +199,31 @@ class Link:
 
     async def _read(self) -> None:
         data, self._surplus = self._surplus, b""
+        channel, deliver = self._channel, self._streams.deliver
         while True:
             now = trio.current_time()
-            for record in self._transport.open(data) if data else ():
-                for event in self.mux.receive(record, now):
-                    self._deliver(event)
-            if self.mux.wants_to_send or self._idle is not None:
+            try:
+                for record in channel.open(data, now) if data else ():
+                    for event in self.mux.receive(record, now):
+                        deliver(event)
+            except HandshakeFailed:
+                await self._part()
+                raise
+            if channel.rekeyed != self.rekeyed:
+                self._renewed()
+            if self.mux.wants_to_send or self._idle is not None or channel.wants_to_send:
                 # Answers to pings, credit, resets.
                 self.flush()
             data = bytes(await self._stream.receive_some(READ_BYTES))
             if not data:
                 raise LinkClosed("the peer closed the connection")
-            self._heard = True
+            self._pulse.heard = True
 
     async def _write(self) -> None:
-        seal = self._transport.seal
         while True:
-            records = self.mux.records_to_send(FLUSH_BYTES)
-            if records:
-                await self._stream.send_all(b"".join([seal(record) for record in records]))
+            data = self._channel.seal(self.mux.records_to_send(FLUSH_BYTES))
+            if data:
+                await self._stream.send_all(data)
                 if self._writers and self.room() > 0:
                     writers, self._writers = self._writers, []
                     for stream in writers:
@@ -218,72 +235,38 @@ class Link:
 
     async def _ping(self) -> None:
         while True:
-            if self._heard:
-                self._misses, self._heard = 0, False
             self.mux.ping(trio.current_time())
             self.flush()
             await trio.sleep(self._section.ping_s)
-            # Any byte is a sign of life: an answer may wait behind a slow pipe.
-            self._misses += 1
-            if self._misses >= self._section.ping_misses and not self._heard:
-                raise LinkClosed(f"no sign of life for {self._section.ping_s * self._section.ping_misses:g} s")
+            self._pulse.beat()
+            self._channel.tick(trio.current_time())
 
-    async def _serve(self, stream: LinkStream, scope: trio.CancelScope) -> None:
-        code = INTERNAL_ERROR
-        try:
-            with scope:
-                await self._on_open(self, stream)
-                code = CANCEL
-        except LinkError as error:
-            logger.debug("a stream of a peer ended early", peer=self.peer.short, reason=str(error))
-        except Exception as error:  # crash barrier: a handler's fault ends its stream, never the link
-            log.crash(logger, "serving a peer's stream crashed", error, peer=self.peer.short)
-        finally:
-            stream.leave(code)
+    async def _part(self) -> None:
+        """A new handshake was refused: let the writer say why, if it has something to say, until the peer hangs up."""
+        if not self._channel.wants_to_send:
+            return
+        self.flush()
+        with trio.move_on_after(FAREWELL_S), suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+            while await self._stream.receive_some(READ_BYTES):
+                # What was in flight: closing over unread bytes would make the kernel drop what we said.
+                pass
 
-    # What the Mux tells.
+    # What the Mux and the Channel tell.
 
-    def _deliver(self, event: Event) -> None:
+    def told(self, event: Event) -> None:
+        """Something that is about the link and none of its streams."""
         match event:
-            case Data(key, data, flow):
-                if (stream := self._streams.get(key)) is not None:
-                    stream.arrived(data, flow)
-            case Opened(key, headers, _):
-                self._opened(key, headers)
-            case Head(key, headers, _):
-                if (stream := self._streams.get(key)) is not None:
-                    stream.arrived_head(headers)
-            case Trailers(key, headers):
-                if (stream := self._streams.get(key)) is not None:
-                    stream.arrived_trailers(headers)
-            case Ended(key):
-                if (stream := self._streams.get(key)) is not None:
-                    stream.arrived_end()
-                    self.forget_if_over(stream)
-            case Reset(key, code):
-                if (stream := self._streams.get(key)) is not None:
-                    stream.failed(StreamReset("the peer cancelled the stream", code))
-                    self._forget(key)
-            case Writable(key) if key is not None:
-                if (stream := self._streams.get(key)) is not None:
-                    stream.credited()
-            case Writable():
-                for stream in self._streams.values():
-                    stream.credited()
             case Ponged(rtt_s):
-                self.rtt_s = rtt_s if self.rtt_s is None else self.rtt_s + RTT_WEIGHT * (rtt_s - self.rtt_s)
+                self._pulse.ponged(rtt_s)
             case GoneAway():
                 self.draining = True
 
-    def _opened(self, key: StreamKey, headers: Headers) -> None:
-        assert self._nursery is not None
-        scope = trio.CancelScope()
-        stream = self._streams[key] = LinkStream(self, key, cancel_scope=scope)
-        stream.arrived_head(headers)
-        self._nursery.start_soon(self._serve, stream, scope)
-
-    def _forget(self, key: StreamKey) -> None:
-        self._streams.pop(key, None)
+    def _renewed(self) -> None:
+        self.rekeyed = self._channel.rekeyed
+        self.membership = self._channel.membership
+        logger.debug("a link has new keys", peer=self.peer.short, count=self.rekeyed)
+        if self._on_renewed is not None:
+            self._on_renewed(self)
 
     def _tell_if_idle(self) -> None:
         if self._idle is not None and (self.reason is not None or not self.streams):
@@ -298,9 +281,7 @@ class Link:
         self.draining = True
         level = logger.warning if isinstance(reason, ProtocolViolation) else logger.debug
         level("a link ended", peer=self.peer.short, reason=str(reason))
-        for stream in list(self._streams.values()):
-            stream.failed(LinkClosed(f"the link ended: {reason}"))
-        self._streams.clear()
+        self._streams.end(reason)
         self._tell_if_idle()
         if self._nursery is not None:
             self._nursery.cancel_scope.cancel()

@@ -5,6 +5,9 @@ Not for what happens on a link (`on_member`, `on_join`, which build and run it).
 
 from __future__ import annotations
 
+import dataclasses
+import errno
+import socket
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -24,7 +27,15 @@ from meshnode.observe import log
 BACKLOG = 1024
 """Connections the kernel holds until they are accepted: a whole mesh may come back at once."""
 
-OnPeer = Callable[[Authenticated], Awaitable[None]]
+PORT_TRIES = 16
+"""A port that the kernel gave for IPv4 is rarely taken in IPv6."""
+
+_EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104 - a mesh of one machine is none
+
+_ABSENT = {errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.EPROTONOSUPPORT, socket.EAI_FAMILY, socket.EAI_NONAME}
+"""What a machine says of a family of addresses that it does not have, or of one that is switched off."""
+
+OnPeer = Callable[[Authenticated], Awaitable[object]]
 
 logger = log.get("net")
 
@@ -45,15 +56,69 @@ class Welcome:
 
 
 async def open_listeners(listen: str) -> list[trio.SocketListener]:
-    """Listen on `host:port`; an empty host is every interface. Raises ConfigError, StartError with the address."""
+    """Listen on `host:port`, IPv4 first, all on one port, also where that is 0 (any).
+
+    An empty host is every interface, IPv4 and IPv6; a family that this machine does not have is left out. Raises
+    ConfigError, StartError with the address.
+    """
     try:
         host, port = split_address(listen)
     except HandshakeFailed as error:
         raise ConfigError([f"mesh.listen: {error}"]) from error
     try:
-        return await trio.open_tcp_listeners(port, host=host or None, backlog=BACKLOG)
+        hosts = await _resolved(host) if host else _EVERYWHERE
+        for _ in range(PORT_TRIES):
+            listeners = await _listen_on(hosts, port)
+            if listeners:
+                return listeners
     except OSError as error:
         raise StartError(f"mesh.listen: cannot listen on {listen}: {error}", address=listen) from error
+    raise StartError(f"mesh.listen: no port is free in both IPv4 and IPv6 for {listen}", address=listen)
+
+
+async def _resolved(host: str) -> list[str]:
+    found = await trio.socket.getaddrinfo(host, None, type=trio.socket.SOCK_STREAM, flags=trio.socket.AI_PASSIVE)
+    by_family = sorted(found, key=lambda entry: entry[0] != trio.socket.AF_INET)
+    return list(dict.fromkeys(_numeric(entry[4]) for entry in by_family))
+
+
+def _numeric(where: Any) -> str:
+    """The host of a socket address; a link-local one only means something with its interface."""
+    host, _, *rest = where
+    scope = rest[1] if len(rest) > 1 else 0
+    return f"{host.partition('%')[0]}%{scope}" if scope else str(host)
+
+
+async def _listen_on(hosts: Sequence[str], port: int) -> list[trio.SocketListener]:
+    """One listener for each host, all on one port; none when `port` is 0 and the port found is taken elsewhere.
+
+    Raises OSError.
+    """
+    listeners: list[trio.SocketListener] = []
+    absent: OSError | None = None
+    try:
+        for host in hosts:
+            chosen = listeners[0].socket.getsockname()[1] if listeners else port
+            try:
+                listeners += await trio.open_tcp_listeners(chosen, host=host, backlog=BACKLOG)
+            except OSError as error:
+                if error.errno == errno.EADDRINUSE and listeners and not port:
+                    _close(listeners)
+                    return []
+                if error.errno not in _ABSENT:
+                    raise
+                absent = error
+    except BaseException:
+        _close(listeners)
+        raise
+    if absent is not None and not listeners:
+        raise absent
+    return listeners
+
+
+def _close(listeners: Sequence[trio.SocketListener]) -> None:
+    for listener in listeners:
+        listener.socket.close()
 
 
 async def serve(
@@ -91,6 +156,7 @@ async def _accept(welcome: Welcome, section: MeshSection, turnstile: Turnstile, 
             )
         finally:
             turnstile.leave(address)
+        found = dataclasses.replace(found, remote_host=address)
         handler = welcome.on_member if found.hint is None else welcome.on_join
         assert handler is not None
         await handler(found)
@@ -103,7 +169,7 @@ async def _accept(welcome: Welcome, section: MeshSection, turnstile: Turnstile, 
 
 
 def _address_of(stream: trio.abc.Stream) -> str:
-    """The other end's IP address; "" for a pipe that has none."""
+    """The other end's IP address, with its interface where that counts; "" for a pipe that has none."""
     if not isinstance(stream, trio.SocketStream):
         return ""
     try:
@@ -111,4 +177,4 @@ def _address_of(stream: trio.abc.Stream) -> str:
     except OSError:
         # Gone already; its handshake will find out.
         return ""
-    return str(name[0]) if isinstance(name, tuple) else ""
+    return _numeric(name) if isinstance(name, tuple) else ""

@@ -17,6 +17,9 @@ from meshnode.mux import CANCEL, NO_ERROR, Headers, StreamKey
 if TYPE_CHECKING:
     from meshnode.net.link import Link
 
+MAX_CHUNKS = 256
+"""Chunks that wait apart before they are joined: a peer that sends single bytes would have each of them cost fifty."""
+
 
 class LinkStream:
     """A stream of a link. Made by `Link.request`, or handed to the link's `on_open`.
@@ -60,6 +63,10 @@ class LinkStream:
             await trio.lowlevel.checkpoint_if_cancelled()
         while not self._chunks:
             if self._ended:
+                if self._flow:
+                    # Padding alone: it was never given out.
+                    self._flow = 0
+                    self._link.drop(self)
                 await trio.lowlevel.checkpoint()
                 return b""
             await self._wait_readable()
@@ -68,6 +75,8 @@ class LinkStream:
         chunks.clear()
         self._link.credit(self._key, self._flow)
         self._flow = 0
+        if self._ended or self._error is not None:
+            self._link.forget_if_done(self)
         return data
 
     async def send_head(self, headers: Headers) -> None:
@@ -105,14 +114,17 @@ class LinkStream:
         self._link.mux.finish(self._key, trailers)
         self._finished = True
         self._link.flush()
-        self._link.forget_if_over(self)
+        self._link.forget_if_done(self)
 
     def reset(self, code: int = CANCEL) -> None:
-        """Cancel: the peer's side of this stream is cancelled too. Nothing happens to one that is over."""
-        if self.over:
-            return
-        self._error = self._error or StreamReset("this side has cancelled the stream", code)
+        """Cancel: the peer's side of this stream is cancelled too. One that is over only loses what was not read."""
         self._chunks.clear()
+        self._flow = 0
+        if self.over:
+            # Its end may still wait to be sent.
+            self._link.drop(self)
+            return
+        self._error = StreamReset("this side has cancelled the stream", code)
         self._finished = True
         self._link.reset(self, code)
         self._wake()
@@ -139,6 +151,11 @@ class LinkStream:
         return self._error is not None or (self._ended and self._finished)
 
     @property
+    def done(self) -> bool:
+        """Whether it is over and everything that came has been read."""
+        return self.over and not self._flow
+
+    @property
     def answered(self) -> bool:
         """Whether the peer has sent all it had to send."""
         return self._ended
@@ -154,6 +171,8 @@ class LinkStream:
         """Bytes came; `flow` is what they cost of the window."""
         self._flow += flow
         if data:
+            if len(self._chunks) >= MAX_CHUNKS:
+                self._chunks = [b"".join(self._chunks)]
             self._chunks.append(data)
             self._wake_reader()
 
@@ -173,6 +192,14 @@ class LinkStream:
         self._wake()
         if self.cancel_scope is not None:
             self.cancel_scope.cancel()
+
+    def cut(self, error: LinkError) -> None:
+        """What came and was not read is lost: even one that had ended well is not whole now."""
+        self._chunks.clear()
+        self._flow = 0
+        self._ended = False
+        self._error = self._error or error
+        self.failed(error)
 
     def credited(self) -> None:
         """There may be room to send."""

@@ -3,6 +3,7 @@
 Not for what the payloads say (identity) nor for sockets and time-outs (net).
 """
 
+from meshnode.noise.channel import Channel, Rekeying
 from meshnode.noise.handshake import (
     Established,
     Initiator,
@@ -16,9 +17,11 @@ from meshnode.noise.transport import MAX_PLAINTEXT_BYTES, Transport, Volume
 
 __all__ = [
     "MAX_PLAINTEXT_BYTES",
+    "Channel",
     "Established",
     "Initiator",
     "Preface",
+    "Rekeying",
     "Responder",
     "Secrets",
     "StaticKey",

@@ -69,7 +69,11 @@ class Established:
 
 
 def prologue(mesh: bytes) -> bytes:
-    """What both sides must agree on unseen: protocol name, version range, SHA-256 of the mesh id."""
+    """What both sides must agree on unseen: protocol name, version range, SHA-256 of the mesh id.
+
+    A handshake inside a link has the old session's hash behind it (channel.Rekeying): all lengths differ, so none can
+    be taken for another.
+    """
     return PROTOCOL + b"\x00" + bytes(VERSIONS) + hashlib.sha256(mesh).digest()
 
 

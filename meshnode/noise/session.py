@@ -1,4 +1,4 @@
-"""One noiseprotocol connection with its traps covered (protocol.md §2): the only module that imports it.
+"""One noiseprotocol connection with its traps covered (protocol.md §2). Only this and backend.py import it.
 
 Not for framing or the order of messages (handshake), nor for what comes after (transport). Whoever gets an error from
 a Session lets it go.
@@ -12,7 +12,7 @@ from typing import Any
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
-from noise.connection import Keypair, NoiseConnection
+from noise.connection import NoiseConnection
 from noise.exceptions import (
     NoiseHandshakeError,
     NoiseInvalidMessage,
@@ -24,6 +24,7 @@ from noise.exceptions import (
 
 from meshnode.errors import HandshakeFailed
 from meshnode.model.psk import Secrets
+from meshnode.noise.backend import BACKEND, KeyPair
 from meshnode.noise.transport import Transport
 
 SUITE = b"Noise_XXpsk0+psk3_25519_ChaChaPoly_SHA256"
@@ -44,30 +45,27 @@ _FOREIGN = (
 class StaticKey:
     """An X25519 pair for the handshake's `s`: in memory only, made anew at each start and every 24 h."""
 
-    __slots__ = ("_private", "public")
+    __slots__ = ("pair", "public")
 
     def __init__(self, private: X25519PrivateKey) -> None:
-        self._private = private
         self.public: bytes = private.public_key().public_bytes_raw()
+        # As noiseprotocol wants it, made once: reading the private bytes again costs a handshake as much as its DH.
+        self.pair = KeyPair(private, private.public_key(), self.public)  # type: ignore[no-untyped-call]
 
     @classmethod
     def generate(cls) -> StaticKey:
         """A new pair from the system's randomness."""
         return cls(X25519PrivateKey.generate())
 
-    def private_bytes(self) -> bytes:
-        """For noiseprotocol only; nothing stores it."""
-        return self._private.private_bytes_raw()
-
 
 class Session:
     """One handshake in one role; reads and writes in the order of the pattern."""
 
     def __init__(self, secrets: Secrets, static: StaticKey, prologue: bytes, *, initiator: bool) -> None:
-        connection: Any = NoiseConnection.from_name(SUITE)
+        connection: Any = NoiseConnection.from_name(SUITE, BACKEND)
         connection.set_psks(psks=[secrets.psk0, secrets.psk3])
         connection.set_prologue(prologue)
-        connection.set_keypair_from_private_bytes(Keypair.STATIC, static.private_bytes())
+        connection.noise_protocol.keypairs["s"] = static.pair
         if initiator:
             connection.set_as_initiator()
         else:
@@ -95,7 +93,8 @@ class Session:
     def transport(self) -> Transport:
         """The keys of the finished handshake in ciphers of our own: noiseprotocol's are slower and check less."""
         protocol = self._connection.noise_protocol
-        return Transport(protocol.cipher_state_encrypt.k, protocol.cipher_state_decrypt.k)
+        binding = self._connection.get_handshake_hash()
+        return Transport(protocol.cipher_state_encrypt.k, protocol.cipher_state_decrypt.k, binding)
 
 
 @contextmanager

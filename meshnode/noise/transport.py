@@ -1,8 +1,8 @@
 """Records over any cut of bytes: what a finished handshake leaves behind. The hot path of every link.
 
 A record is a 2-byte big-endian length and one Noise transport message (ChaCha20-Poly1305, empty associated data,
-nonce counted from zero; Noise specification section 5.1 and 11.3). Not for deciding when to handshake anew (net asks
-`worn` and its own clock). Counterpart: the Transport at the other end.
+nonce counted from zero; Noise specification section 5.1 and 11.3). Not for what records mean nor for changing keys
+(channel). Counterpart: the Transport at the other end.
 """
 
 from __future__ import annotations
@@ -40,14 +40,18 @@ class Volume(NamedTuple):
 
 
 class Transport:
-    """Both directions of an established link.
+    """Both directions of an established link, under the keys of one handshake.
 
-    Any error, foreseen or not, is the end: every later call raises ProtocolViolation.
+    `binding` is that handshake's hash (Noise specification section 11.2): what a later handshake is bound to. Any
+    error, foreseen or not, is the end: every later call raises ProtocolViolation.
     """
 
-    __slots__ = ("_buffer", "_dead", "_opened", "_opened_bytes", "_opener", "_sealed", "_sealed_bytes", "_sealer")
+    __slots__ = (
+        "_buffer", "_dead", "_opened", "_opened_bytes", "_opener", "_sealed", "_sealed_bytes", "_sealer", "binding",
+    )  # fmt: skip
 
-    def __init__(self, send_key: bytes, receive_key: bytes) -> None:
+    def __init__(self, send_key: bytes, receive_key: bytes, binding: bytes = b"") -> None:
+        self.binding = binding
         self._sealer = ChaCha20Poly1305(send_key)
         self._opener = ChaCha20Poly1305(receive_key)
         self._sealed = self._opened = 0
@@ -71,9 +75,10 @@ class Transport:
         self._dead = False
         return len(message).to_bytes(LENGTH_BYTES, "big") + message
 
-    def open(self, data: bytes) -> list[bytes]:
+    def open(self, data: bytes, until: int = 256) -> list[bytes]:
         """The plaintexts that `data`, after what came before, completes. Any cut of the wire gives the same ones.
 
+        Stops after one whose first byte is `until` or more: what follows may be under other keys. Open b"" to go on.
         Raises ProtocolViolation for a record that is too short, forged, replayed or out of order; good records that
         the same call had completed before it are lost with the link.
         """
@@ -81,12 +86,30 @@ class Transport:
         self._buffer += data
         # Views instead of slices: each byte is copied once into the buffer, once out by the cipher.
         with memoryview(self._buffer) as view:
-            plaintexts, used = self._open_records(view)
+            plaintexts, used = self._open_records(view, until)
         del self._buffer[:used]
         self._dead = False
         return plaintexts
 
-    def _open_records(self, view: memoryview) -> tuple[list[bytes], int]:
+    def peek(self, data: bytes) -> bytes | None:
+        """The first record of `data` without taking it, None until it is whole. Raises ProtocolViolation."""
+        size = int.from_bytes(data[:LENGTH_BYTES], "big")
+        if len(data) < LENGTH_BYTES + max(size, 1):
+            return None
+        if size <= TAG_BYTES:
+            raise ProtocolViolation(f"a record of {size} bytes carries nothing")
+        try:
+            return self._opener.decrypt(_nonce(self._opened), data[LENGTH_BYTES : LENGTH_BYTES + size], None)
+        except InvalidTag as error:
+            raise ProtocolViolation("a record is forged, damaged, replayed or out of order") from error
+
+    def take_rest(self) -> bytes:
+        """The bytes that are no whole record yet, or come after where `open` stopped. Then this direction is over."""
+        rest = bytes(self._buffer)
+        self._buffer.clear()
+        return rest
+
+    def _open_records(self, view: memoryview, until: int) -> tuple[list[bytes], int]:
         plaintexts: list[bytes] = []
         start, end = 0, len(view)
         while end - start >= LENGTH_BYTES:
@@ -96,8 +119,11 @@ class Transport:
             stop = start + LENGTH_BYTES + size
             if stop > end:
                 break
-            plaintexts.append(self._decrypt(view[start + LENGTH_BYTES : stop]))
+            plaintext = self._decrypt(view[start + LENGTH_BYTES : stop])
+            plaintexts.append(plaintext)
             start = stop
+            if plaintext[0] >= until:
+                break
         return plaintexts, start
 
     def _decrypt(self, message: memoryview) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
@@ -19,7 +20,12 @@ from meshnode.keep.home import Home
 
 STATUS: dict[str, Any] = {
     "node": {"id": "n" * 52, "short": "nq4f-7kta", "name": "studio", "version": "0.1.0", "uptime_s": 7300.0},
-    "mesh": {"id": "m" * 52, "name": "home", "address": "0.0.0.0:6375", "addresses": ["192.168.1.5:6375"], "nodes": 3},
+    "mesh": {
+        "id": "m" * 52, "name": "home", "address": "0.0.0.0:6375", "addresses": ["192.168.1.5:6375"], "nodes": 3,
+        "trust": "ca", "roles": ["client", "relay", "serve"], "owner": "bob",
+        "member_until": "2099-01-01T00:00:00+00:00",
+        "may_invite": True, "holds_root": True, "secret_generation": 2, "revoked": None,
+    },
     "api": "http://127.0.0.1:6374",
     "hardware": {"gpus": [], "memory_bytes": 16 * 2**30, "free_bytes": 9 * 2**30},
     "engines": [
@@ -38,7 +44,8 @@ STATUS: dict[str, Any] = {
         {
             "id": "p" * 52, "short": "pppp-pppp", "name": "attic\x1b[31m", "state": "relay", "via": "cellar",
             "rtt_ms": 0.42, "models": ["qwen:7b"], "slots": 2, "queue": 1, "owner": "ann", "posture": "claimed",
-            "version": "0.1.0", "addresses": ["192.168.1.6:6375"], "last_seen_s": 1.2,
+            "version": "0.1.0", "addresses": ["192.168.1.6:6375"], "last_seen_s": 1.2, "address": None,
+            "roles": ["client", "serve"], "pinned": True, "invited_by": None,
         }
     ],
     "requests": {"running": 1, "queued": 2, "answered": 30, "failed": 4},
@@ -105,6 +112,13 @@ def home(tmp_path: Path, daemon: FakeDaemon) -> Path:
     path = tmp_path / "home"
     Home(path).write_run({"pid": os.getpid(), "api": daemon.api, "mesh": None, "node": "n" * 52})
     return path
+
+
+class Terminal(io.StringIO):
+    """Standard input or output that people sit at."""
+
+    def isatty(self) -> bool:
+        return True
 
 
 @pytest.fixture

@@ -168,7 +168,7 @@ def test_a_busy_address_is_explained_with_its_flag(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(sys, "argv", ["meshnode"])
     monkeypatch.setattr(holder, "find", lambda port, homes: None)
     home = place.Place(tmp_path, usual=True)
-    for address, flag in (("127.0.0.1:6374", "--api 127.0.0.1:0"), ("0.0.0.0:6375", "--mesh 0.0.0.0:0")):
+    for address, flag in (("127.0.0.1:6374", "--api 127.0.0.1:0"), (":6375", "--mesh :0")):
         error = StartError("cannot listen", address=address)
         error.__cause__ = OSError(errno.EADDRINUSE, "in use")
         assert f"meshnode up {flag}" in str(up._explained(error, Config(), home))

@@ -12,12 +12,7 @@ import pytest
 from meshnode.cli import say
 from meshnode.cli.report import DownloadReport, EngineReport, Report, read
 from meshnode.cli.voice import Lines, Text
-from tests.cli.conftest import STATUS
-
-
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
+from tests.cli.conftest import STATUS, Terminal
 
 
 @pytest.fixture
@@ -41,6 +36,7 @@ def test_the_banner_says_what_where_and_what_next(seen: Report) -> None:
         " gpu       none found; 16 GB memory, 9 GB free",
         " api       http://127.0.0.1:6374/v1   (OpenAI)    key: not needed on loopback",
         " mesh      0.0.0.0:6375    add a machine: meshnode invite",
+        " trust     ca: whoever has a certificate of this mesh",
         " engines   ollama @11434 llama3:8b",
         " try       meshnode run llama3:8b hello",
     ]
@@ -99,6 +95,28 @@ def test_a_node_that_takes_no_links_is_not_offered_for_inviting(seen: Report) ->
     assert "invite" not in out.getvalue()
 
 
+def test_a_psk_tofu_mesh_is_joined_by_its_secret(seen: Report) -> None:
+    out = io.StringIO()
+    mesh = msgspec.structs.replace(seen.mesh, trust="psk-tofu", member_until=None)
+    Text(say.Steady(out), None).ready(msgspec.structs.replace(seen, mesh=mesh))
+    assert "add a machine: meshnode mesh secret" in out.getvalue()
+    assert "trust     psk-tofu: " in out.getvalue()
+
+
+def test_a_node_that_may_not_invite_is_not_offered_for_inviting(seen: Report) -> None:
+    out = io.StringIO()
+    mesh = msgspec.structs.replace(seen.mesh, may_invite=False)
+    Text(say.Steady(out), None).ready(msgspec.structs.replace(seen, mesh=mesh))
+    assert " mesh      0.0.0.0:6375\n" in out.getvalue()
+
+
+def test_a_revoked_node_says_so_at_its_start(seen: Report) -> None:
+    out = io.StringIO()
+    mesh = msgspec.structs.replace(seen.mesh, revoked="the root revoked it")
+    Text(say.Steady(out), None).ready(msgspec.structs.replace(seen, mesh=mesh))
+    assert "this node has been revoked (the root revoked it)" in out.getvalue()
+
+
 def test_models_met_later_are_something_to_try(seen: Report) -> None:
     out = io.StringIO()
     Text(say.Steady(out), None).met(seen)
@@ -124,6 +142,7 @@ def test_every_line_for_programs_is_one_json_object(seen: Report) -> None:
     ]  # fmt: skip
     assert events[0] == {
         "event": "ready", "api": "http://127.0.0.1:6374", "mesh": "0.0.0.0:6375", "node": "n" * 52, "name": "studio",
+        "trust": "ca", "member_until": "2099-01-01T00:00:00+00:00", "revoked": False,
     }  # fmt: skip
 
 

@@ -5,7 +5,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from meshnode.cli import words
-from meshnode.cli.report import DownloadReport, EngineReport, HardwareReport, ModelReport, PeerReport, read
+from meshnode.cli.report import (
+    DownloadReport,
+    EngineReport,
+    HardwareReport,
+    MeshReport,
+    ModelReport,
+    PeerReport,
+    read,
+)
+from meshnode.identity import Role
 from tests.cli.conftest import STATUS
 
 
@@ -35,6 +44,31 @@ def test_a_machine_without_a_gpu_says_so() -> None:
 def test_a_path_names_the_relay() -> None:
     assert words.path(PeerReport(state="direct")) == "direct"
     assert words.path(PeerReport(state="relay", via="cellar")) == "relay via cellar"
+
+
+NOW = 1_700_000_000
+"""2023-11-14T22:13:20Z."""
+
+
+@pytest.mark.parametrize(
+    ("until", "said"),
+    [
+        (None, ""),
+        ("2023-11-30T00:00:00+00:00", ""),
+        ("2023-11-17T22:13:20+00:00", "; this node's certificate ends in 3 d: a new invite renews it"),
+        ("2023-11-17T22:13:20", "; this node's certificate ends in 3 d: a new invite renews it"),
+        ("2023-11-14T21:00:00+00:00", "; this node's certificate has ended: a new invite renews it"),
+        ("some day", ""),
+    ],
+)
+def test_a_certificate_is_spoken_of_when_it_ends_soon(until: str | None, said: str) -> None:
+    assert words.trust(MeshReport(trust="ca", member_until=until), NOW) == words.TRUST["ca"] + said
+
+
+def test_roles_are_told_by_what_they_allow() -> None:
+    assert words.roles(["client", "serve"]) == "be given jobs (serve), have its own jobs done (client)"
+    assert words.roles([]) == "nothing"
+    assert set(words.ROLES) == set(Role)
 
 
 @given(st.integers(1, 86_400))

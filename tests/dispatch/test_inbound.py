@@ -13,8 +13,9 @@ from trio.testing import MockClock
 
 from meshnode.dispatch import remote, wire
 from meshnode.dispatch.wire import envelope_of
-from meshnode.errors import BadRequest, Draining, EngineFailed, LinkError, NoPeerReachable, RequestError
-from tests.kit.world import EVENT, LAST, ScriptedEngine, World, WorldNode, world
+from meshnode.errors import BadRequest, Draining, EngineFailed, Forbidden, LinkError, NoPeerReachable, RequestError
+from meshnode.identity import Role
+from tests.kit.world import EVENT, LAST, Papers, ScriptedEngine, World, WorldNode, world
 
 MODEL = "m"
 
@@ -165,3 +166,31 @@ async def test_what_one_peers_requests_hold_together_is_bounded(tmp_path: Path, 
             stream.reset()
         await trio.testing.wait_all_tasks_blocked()
         assert (await asker.ask_whole(MODEL))[1] == EVENT + LAST
+
+
+async def test_a_job_of_whom_no_certificate_makes_a_client_is_refused(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    async with world(tmp_path) as where:
+        server = await where.add("server", engine=ScriptedEngine(MODEL))
+        asker = await where.add("asker", peers=("server",), papers=Papers(roles=(Role.RELAY, Role.SERVE)))
+        await asker.until_reachable({"server"}, model_of="server")
+        await server.until_reachable({"asker"})
+        job = asker.job(MODEL)
+        error = await refused(asker, server, envelope_of(job, 1, server.id, trio.current_time()), job.body)
+        assert isinstance(error, Forbidden) and "asker" in error.message and "role client" in error.message
+
+
+async def test_the_jobs_of_others_come_only_through_who_may_relay(tmp_path: Path, autojump_clock: MockClock) -> None:
+    async with world(tmp_path) as where:
+        server = await where.add("server", engine=ScriptedEngine(MODEL))
+        through = await where.add("through", peers=("server",), papers=Papers(roles=(Role.CLIENT, Role.SERVE)))
+        origin = await where.add("origin", peers=("server",))
+        await server.until_reachable({"through", "origin"})
+        job = origin.job(MODEL)
+        sent = envelope_of(job, 1, server.id, trio.current_time())
+        passed_on = dataclasses.replace(sent, path=(origin.id,))
+        link = through.member.link(server.id)
+        assert link is not None
+        with pytest.raises(Forbidden, match="through may not pass on"):
+            await remote.ask(link, passed_on, job.body, through.id, "server")

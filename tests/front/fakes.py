@@ -78,6 +78,43 @@ class Script:
         self.closed = True
 
 
+class Obedient:
+    """A Control that answers with what it was told; `refusal` is raised instead where it is set."""
+
+    refusal: Exception | None = None
+
+    async def invite(
+        self, expires_s: float | None, roles: tuple[str, ...] | None, owner: str, root: bool
+    ) -> Mapping[str, Any]:
+        return self._told(token="t", expires_s=expires_s, roles=roles, owner=owner, root=root)
+
+    async def join(self, token: str) -> Mapping[str, Any]:
+        return self._told(joined=token)
+
+    async def leave(self, force: bool) -> Mapping[str, Any]:
+        return self._told(left="home", force=force)
+
+    async def rotate(self) -> Mapping[str, Any]:
+        return self._told(generation=2)
+
+    async def revoke(self, node: str, keep_invited: bool) -> Mapping[str, Any]:
+        return self._told(node=node, keep_invited=keep_invited)
+
+    async def trust(self, node: str, name: str) -> Mapping[str, Any]:
+        return self._told(node=node, name=name)
+
+    async def forget(self, node: str) -> Mapping[str, Any]:
+        return self._told(node=node)
+
+    async def doctor(self) -> Mapping[str, Any]:
+        return self._told(peers=0)
+
+    def _told(self, **what: Any) -> Mapping[str, Any]:
+        if self.refusal is not None:
+            raise self.refusal
+        return what
+
+
 @dataclass
 class Mesh:
     """The node behind the doors. `answer` makes what dispatch returns, or raises."""
@@ -86,6 +123,7 @@ class Mesh:
     jobs: list[Job] = field(default_factory=list)
     cancelled: list[str] = field(default_factory=list)
     why_not_ready: str | None = None
+    control: Obedient = field(default_factory=Obedient)
 
     async def dispatch(self, job: Job) -> Answer:
         self.jobs.append(job)
@@ -105,16 +143,9 @@ class Mesh:
             health=lambda: {"node": "desk"},
             ready=lambda: self.why_not_ready,
             metrics=lambda: ("text/plain; version=0.0.4", b"up 1\n"),
-            invite=self._invite,
-            join=self._join,
+            control=self.control,
             control_secret=SECRET,
         )
-
-    async def _invite(self, expires_s: float | None) -> Mapping[str, Any]:
-        return {"token": "t", "expires_s": expires_s}
-
-    async def _join(self, token: str) -> Mapping[str, Any]:
-        return {"joined": token}
 
     def app(self, section: FrontSection = SECTION) -> ASGIApp:
         return make_asgi(self.doors(), section)

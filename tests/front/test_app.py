@@ -13,6 +13,7 @@ from trio.testing import MockClock
 from meshnode.errors import InviteRefused, LinkClosed, PeerFailed
 from meshnode.front import make_app
 from meshnode.front.asgi import InferenceLane
+from meshnode.front.control import ROUTES
 from meshnode.front.exchange import ASGIApp
 from meshnode.model.answer import WholeAnswer
 from tests.front.fakes import (
@@ -118,31 +119,73 @@ class TestErrors:
         assert "secret" not in "".join(capsys.readouterr()) + response.body.decode()
 
 
-class TestControl:
-    async def test_invite_and_join(self) -> None:
-        app = Mesh().app()
-        made = await ask(app, "POST", "/mesh/invite", b'{"expires_s":60}', authorization=BEARER)
-        assert json.loads(made.body) == {"token": "t", "expires_s": 60}
-        assert json.loads((await ask(app, "POST", "/mesh/invite", authorization=BEARER)).body)["expires_s"] is None
-        joined_to = await ask(app, "POST", "/mesh/join", b'{"token":"t"}', authorization=BEARER)
-        assert json.loads(joined_to.body) == {"joined": "t"}
+CONTROL: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
+    (
+        "/mesh/invite",
+        {"expires_s": 60, "roles": ["client", "serve"], "owner": "ann", "root": True},
+        {"token": "t", "expires_s": 60.0, "roles": ["client", "serve"], "owner": "ann", "root": True},
+    ),
+    ("/mesh/join", {"token": "t"}, {"joined": "t"}),
+    ("/mesh/leave", {"force": True}, {"left": "home", "force": True}),
+    ("/mesh/rotate", {}, {"generation": 2}),
+    ("/mesh/peers/revoke", {"node": "attic", "keep_invited": True}, {"node": "attic", "keep_invited": True}),
+    ("/mesh/peers/trust", {"node": "attic", "name": "loft"}, {"node": "attic", "name": "loft"}),
+    ("/mesh/peers/forget", {"node": "attic"}, {"node": "attic"}),
+    ("/mesh/doctor", {}, {"peers": 0}),
+]
+"""Every control route with a body and what the fake answers to it."""
 
-    @pytest.mark.parametrize("path", ["/mesh/invite", "/mesh/join"])
+
+class TestControl:
+    def test_every_route_is_here(self) -> None:
+        assert {path for path, *_ in CONTROL} == set(ROUTES)
+
+    @pytest.mark.parametrize(("path", "body", "answer"), CONTROL)
+    async def test_passes_on_what_it_is_told(self, path: str, body: dict[str, Any], answer: dict[str, Any]) -> None:
+        response = await ask(Mesh().app(), "POST", path, json.dumps(body).encode(), authorization=BEARER)
+        assert (response.status, json.loads(response.body)) == (200, answer)
+
+    async def test_an_invite_of_nothing_said_is_a_usual_one(self) -> None:
+        response = await ask(Mesh().app(), "POST", "/mesh/invite", authorization=BEARER)
+        assert json.loads(response.body) == {"token": "t", "expires_s": None, "roles": None, "owner": "", "root": False}
+
+    @pytest.mark.parametrize("path", sorted(ROUTES))
     @pytest.mark.parametrize("headers", [{}, {"authorization": "Bearer wrong"}])
-    async def test_need_the_secret(self, path: str, headers: dict[str, str]) -> None:
+    async def test_needs_the_secret(self, path: str, headers: dict[str, str]) -> None:
         assert (await ask(Mesh().app(), "POST", path, b"{}", **headers)).status == 401
 
-    @pytest.mark.parametrize("body", [b'{"expires_s":-1}', b'{"expires_s":"x"}', b"[]", b"{"])
-    async def test_a_wrong_body_is_a_400(self, body: bytes) -> None:
-        assert (await ask(Mesh().app(), "POST", "/mesh/invite", body, authorization=BEARER)).status == 400
+    @pytest.mark.parametrize("path", sorted(ROUTES))
+    async def test_takes_no_get(self, path: str) -> None:
+        assert (await ask(Mesh().app(), "GET", path, authorization=BEARER)).status == 405
 
+    @pytest.mark.parametrize(
+        ("path", "body"),
+        [
+            ("/mesh/invite", b'{"expires_s":-1}'),
+            ("/mesh/invite", b'{"expires_s":"x"}'),
+            ("/mesh/invite", b'{"roles":["king"]}'),
+            ("/mesh/invite", b'{"roles":[]}'),
+            ("/mesh/invite", b'{"owner":"' + b"x" * 65 + b'"}'),
+            ("/mesh/invite", b"[]"),
+            ("/mesh/invite", b"{"),
+            ("/mesh/join", b""),
+            ("/mesh/peers/revoke", b'{"node":""}'),
+            ("/mesh/peers/revoke", b'{"node":"attic","keep-invited":true}'),
+            ("/mesh/peers/revoke", b'{"node":"attic","keep_invited":1}'),
+            ("/mesh/rotate", b'{"node":"attic"}'),
+        ],
+    )
+    async def test_a_wrong_body_is_a_400(self, path: str, body: bytes) -> None:
+        assert (await ask(Mesh().app(), "POST", path, body, authorization=BEARER)).status == 400
+
+    @pytest.mark.parametrize(("path", "body", "_"), CONTROL)
     @pytest.mark.parametrize(("error", "status"), [(InviteRefused("used"), 400), (LinkClosed("gone"), 502)])
-    async def test_a_failed_join_says_why(self, error: Exception, status: int) -> None:
-        async def refuse(token: str) -> dict[str, Any]:
-            raise error
-
-        app = make_app(replace(Mesh().doors(), join=refuse), section())
-        response = await ask(app, "POST", "/mesh/join", b'{"token":"t"}', authorization=BEARER)
+    async def test_a_refusal_says_why(
+        self, path: str, body: dict[str, Any], _: object, error: Exception, status: int
+    ) -> None:
+        mesh = Mesh()
+        mesh.control.refusal = error
+        response = await ask(mesh.app(), "POST", path, json.dumps(body).encode(), authorization=BEARER)
         assert (response.status, response.error["message"]) == (status, str(error))
 
 

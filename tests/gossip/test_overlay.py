@@ -1,14 +1,31 @@
-"""Who is dialled, and when again."""
+"""Who is dialled, when, and when again."""
 
 from __future__ import annotations
 
 import random
+from itertools import pairwise
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from meshnode.config.mesh import MeshSection
-from meshnode.gossip.overlay import Dial, Failed, Known, Linked, Overlay, Tick, Unlinked, is_loopback
+from meshnode.gossip.overlay import ASKED_S, STEADY_S, Overlay, is_loopback
+from meshnode.gossip.overlay_events import (
+    Asked,
+    AskToDial,
+    Breached,
+    Command,
+    Dial,
+    Failed,
+    Forgotten,
+    Heard,
+    Known,
+    Linked,
+    Redial,
+    Tick,
+    Unlinked,
+)
+from meshnode.gossip.targets import DAY_S, DEAD_MAX_S, DEAD_MIN_S, Key
 from meshnode.model.advert import Advert
 from meshnode.model.ids import NodeId
 
@@ -19,19 +36,41 @@ def node(number: int) -> NodeId:
     return NodeId(number.to_bytes(32, "big"))
 
 
-def advert(number: int, *addresses: str, host: bytes = ELSEWHERE) -> Advert:
-    return Advert(bytes(node(number)), b"m" * 32, 1, 1, 180, host=host, addresses=addresses)
+def advert(number: int, *addresses: str, host: bytes = ELSEWHERE, order: tuple[int, int] = (1, 1)) -> Advert:
+    return Advert(bytes(node(number)), b"m" * 32, *order, 180, host=host, addresses=addresses)
 
 
-def overlay(**settings: object) -> Overlay:
-    return Overlay(node(0), HOST, MeshSection(**settings), random.Random(1))  # type: ignore[arg-type]
+def overlay(remembered: dict[NodeId, tuple[str, ...]] | None = None, **settings: object) -> Overlay:
+    return Overlay(node(0), HOST, MeshSection(**settings), random.Random(1), remembered or {})  # type: ignore[arg-type]
 
 
 def known(*adverts: Advert) -> Known:
     return Known({NodeId(one.id): one for one in adverts})
 
 
-def test_explicit_peers_are_dialled_at_once_and_once() -> None:
+def targets(commands: list[Command]) -> list[Key]:
+    return [command.target for command in commands if isinstance(command, Dial)]
+
+
+def run_to(machine: Overlay, now: float, until: float) -> list[tuple[float, Command]]:
+    """Every command that falls due by itself, each dial failing at once."""
+    said: list[tuple[float, Command]] = []
+    pending = machine.handle(Tick(), now)
+    while True:
+        while pending:
+            command = pending.pop(0)
+            said.append((now, command))
+            if isinstance(command, Dial):
+                pending += machine.handle(Failed(command.target), now)
+        wakeup = machine.next_wakeup()
+        if wakeup is None or wakeup > until:
+            return said
+        assert wakeup > now
+        now = wakeup
+        pending = machine.handle(Tick(), now)
+
+
+def test_named_peers_are_dialled_at_once_and_once() -> None:
     machine = overlay(peers=("a:1", "b:1"))
     assert machine.handle(Tick(), 0.0) == [Dial("a:1", ("a:1",)), Dial("b:1", ("b:1",))]
     assert machine.handle(Tick(), 100.0) == []
@@ -53,41 +92,59 @@ def test_a_linked_node_is_not_dialled_and_is_again_when_the_link_ends() -> None:
     assert machine.handle(Tick(), 51.0) == [Dial(node(1), ("a:1",))]
 
 
-def test_an_explicit_address_that_led_to_a_linked_node_is_not_dialled_again() -> None:
+def test_a_named_address_that_led_to_a_linked_node_is_not_dialled_again() -> None:
     machine = overlay(peers=("a:1",))
     machine.handle(Tick(), 0.0)
-    machine.handle(Linked(node(1), "a:1"), 0.0)
+    machine.handle(Linked(node(1), "a:1", "a:1"), 0.0)
     machine.handle(known(advert(1, "a:1")), 1.0)
     assert machine.handle(Tick(), 100.0) == []
     machine.handle(Unlinked(node(1)), 100.0)
-    assert {dial.target for dial in machine.handle(Tick(), 101.0)} == {"a:1", node(1)}
+    # It is wanted twice, by its address and by its id: one dial is under way at a time.
+    assert targets(machine.handle(Tick(), 101.0)) == ["a:1"]
+    assert targets(machine.handle(Failed("a:1"), 102.0)) == [node(1)]
+
+
+def test_no_address_is_dialled_twice_at_once() -> None:
+    machine = overlay(peers=("a:1",))
+    assert targets(machine.handle(Tick(), 0.0)) == ["a:1"]
+    machine.handle(known(advert(1, "a:1"), advert(2, "b:1", "c:1"), advert(3, "c:1")), 0.0)
+    first = targets(machine.handle(Tick(), 1.0))
+    assert first in ([node(2)], [node(3)])
+    assert targets(machine.handle(Failed("a:1"), 1.0)) == [node(1)]
+    assert set(targets(machine.handle(Failed(first[0]), 1.0))) == {node(2), node(3)} - set(first)
 
 
 def test_loopback_is_dialled_only_on_the_same_machine() -> None:
     machine = overlay()
     machine.handle(known(advert(1, "127.0.0.1:1"), advert(2, "127.0.0.1:2", host=HOST)), 0.0)
-    assert [dial.target for dial in machine.handle(Tick(), 1.0)] == [node(2)]
+    assert targets(machine.handle(Tick(), 1.0)) == [node(2)]
     assert is_loopback("[::1]:5") and is_loopback("localhost:1") and not is_loopback("10.0.0.1:5")
 
 
 def test_learned_addresses_are_left_alone_where_that_is_configured() -> None:
     machine = overlay(dial_learned=False)
     machine.handle(known(advert(1, "a:1")), 0.0)
+    machine.handle(Heard("b:1"), 0.0)
+    machine.handle(Asked(node(1)), 0.0)
     assert machine.handle(Tick(), 10.0) == []
 
 
-def test_a_moved_node_is_dialled_where_it_is_now() -> None:
+def test_a_moved_or_restarted_node_is_dialled_without_waiting() -> None:
     machine = overlay()
     machine.handle(known(advert(1, "a:1")), 0.0)
-    machine.handle(Tick(), 1.0)
-    machine.handle(Failed(node(1)), 1.0)
-    assert machine.handle(known(advert(1, "b:1")), 1.1) == [Dial(node(1), ("b:1",))]
+    assert run_to(machine, 1.0, 200.0)
+    machine.handle(known(advert(1, "b:1")), 200.0)
+    assert machine.handle(Tick(), 200.05) == [Dial(node(1), ("b:1",))]
+    machine.handle(Failed(node(1)), 200.1)
+    machine.handle(known(advert(1, "b:1", order=(2, 1))), 200.2)
+    assert machine.handle(Tick(), 200.25) == [Dial(node(1), ("b:1",))]
 
 
-def test_a_node_that_gossip_forgets_is_forgotten() -> None:
+def test_a_node_that_said_goodbye_is_not_dialled() -> None:
     machine = overlay()
     machine.handle(known(advert(1, "a:1")), 0.0)
-    machine.handle(known(), 0.01)
+    gone = Advert(bytes(node(1)), b"m" * 32, 1, 2, 180, addresses=("a:1",), gone=True)
+    machine.handle(known(gone), 0.01)
     assert machine.handle(Tick(), 10.0) == []
 
 
@@ -107,9 +164,38 @@ def test_waits_grow_with_failures_stay_within_bounds_and_start_anew_after_a_link
         now = due
     machine.handle(Tick(), now)
     machine.handle(Linked(node(1), "a:1"), now)
-    machine.handle(Unlinked(node(1)), now)
+    ended = now + STEADY_S + 1.0
+    machine.handle(Unlinked(node(1)), ended)
     due = machine.next_wakeup()
-    assert due is not None and due - now <= section.redial_min_s
+    assert due is not None and due - ended <= section.redial_min_s
+
+
+def test_a_peer_that_takes_links_and_drops_them_is_dialled_more_and_more_rarely() -> None:
+    machine = overlay()
+    machine.handle(known(advert(1, "a:1")), 0.0)
+    now, dials = 0.1, 0
+    while now < 600.0:
+        dials += len(machine.handle(Tick(), now))
+        machine.handle(Linked(node(1), node(1), "a:1"), now)
+        machine.handle(Unlinked(node(1)), now + 0.1)
+        due = machine.next_wakeup()
+        assert due is not None
+        now = due
+    assert dials < 60
+
+
+def test_links_that_break_together_are_dialled_again_apart() -> None:
+    section = MeshSection(full_mesh_nodes=500, dials=16)
+    machine = Overlay(node(0), HOST, section, random.Random(3))
+    machine.handle(known(*(advert(n, f"10.0.{n}.1:1") for n in range(1, 321))), 0.0)
+    for n in range(1, 321):
+        machine.handle(Linked(node(n)), 0.0)
+    for n in range(1, 321):
+        machine.handle(Unlinked(node(n)), 100.0)
+    dues = [target.due - 100.0 for target in machine._targets.values()]
+    assert max(dues) > 10.0
+    for second in range(1, 20):
+        assert sum(second <= due < second + 1 for due in dues) <= 5 * section.dials
 
 
 @given(st.booleans(), st.floats(0, 5))
@@ -130,3 +216,261 @@ def test_a_link_dialled_again_or_much_later_replaces_one_that_died_unseen() -> N
         for dialled in (True, False):
             assert machine.replaces(peer, dialled, dialled, 0.0)
             assert machine.replaces(peer, dialled, not dialled, 6.0)
+
+
+# Remembered, silent and forgotten peers.
+
+
+def test_remembered_peers_are_dialled_at_once_and_gossip_replaces_what_was_remembered() -> None:
+    machine = overlay({node(1): ("a:1", "b:1")})
+    assert machine.handle(Tick(), 0.0) == [Dial(node(1), ("a:1", "b:1"))]
+    machine.handle(Failed(node(1)), 0.0)
+    machine.handle(known(advert(1, "c:1")), 0.1)
+    assert machine.handle(Tick(), 0.2) == [Dial(node(1), ("c:1",))]
+
+
+def test_a_remembered_peer_that_never_answers_is_dropped_after_a_day() -> None:
+    machine = overlay({node(1): ("a:1",)})
+    said = run_to(machine, 0.0, 2 * DAY_S)
+    assert DAY_S - DEAD_MAX_S < said[-1][0] <= DAY_S
+    assert machine.next_wakeup() is None and machine.reached() == ()
+
+
+def test_a_silent_peer_is_tried_for_a_day_more_and_more_rarely() -> None:
+    machine = overlay()
+    machine.handle(known(advert(1, "a:1")), 0.0)
+    machine.handle(Tick(), 0.1)
+    machine.handle(Linked(node(1), node(1), "a:1"), 0.2)
+    machine.handle(Unlinked(node(1)), 100.0)
+    machine.handle(known(), 300.0)
+    times = [at for at, _ in run_to(machine, 300.0, 300.0 + 2 * DAY_S)]
+    gaps = [after - before for before, after in pairwise(times)][1:]
+    assert min(gaps) >= DEAD_MIN_S and max(gaps) <= DEAD_MAX_S
+    assert 300.0 + DAY_S - DEAD_MAX_S <= times[-1] <= 300.0 + DAY_S
+    assert 100 < len(times) < 600
+
+
+def test_a_silent_peer_that_answers_is_known_again_when_gossip_comes() -> None:
+    machine = overlay()
+    machine.handle(known(advert(1, "a:1")), 0.0)
+    machine.handle(Tick(), 0.1)
+    machine.handle(Failed(node(1)), 0.2)
+    machine.handle(known(), 0.3)
+    assert machine.handle(Tick(), 100.0) == [Dial(node(1), ("a:1",))]
+    machine.handle(Linked(node(1), node(1), "a:1"), 100.0)
+    machine.handle(known(advert(1, "a:1", order=(1, 9))), 100.1)
+    machine.handle(Unlinked(node(1)), 200.0)
+    assert machine.handle(Tick(), 200.5) == [Dial(node(1), ("a:1",))]
+
+
+def test_a_forgotten_peer_is_dialled_when_it_says_something_new_and_not_before() -> None:
+    machine = overlay()
+    machine.handle(known(advert(1, "a:1", order=(1, 5))), 0.0)
+    machine.handle(Forgotten(node(1)), 0.01)
+    machine.handle(known(advert(1, "a:1", order=(1, 5))), 1.0)
+    machine.handle(Asked(node(1)), 1.0)
+    assert machine.handle(Tick(), 10.0) == [] and machine.reached() == ()
+    machine.handle(known(advert(1, "a:1", order=(1, 6))), 11.0)
+    assert targets(machine.handle(Tick(), 12.0)) == [node(1)]
+
+
+def test_the_address_that_worked_last_comes_first_until_all_of_them_fail() -> None:
+    machine = overlay()
+    machine.handle(known(advert(1, "a:1", "b:1")), 0.0)
+    machine.handle(Tick(), 0.1)
+    machine.handle(Linked(node(1), node(1), "b:1"), 0.1)
+    assert machine.reached() == ((node(1), ("b:1", "a:1")),)
+    machine.handle(Unlinked(node(1)), 50.0)
+    assert machine.handle(Tick(), 51.0) == [Dial(node(1), ("b:1", "a:1"))]
+    machine.handle(Failed(node(1)), 52.0)
+    assert machine.handle(Tick(), 60.0) == [Dial(node(1), ("a:1", "b:1"))]
+
+
+def test_where_an_accepted_link_came_from_is_one_more_candidate_with_the_port_that_is_advertised() -> None:
+    machine = overlay()
+    machine.handle(Linked(node(1), host="192.168.7.7"), 0.0)
+    machine.handle(known(advert(1, "10.1.1.1:7000")), 0.0)
+    machine.handle(Unlinked(node(1)), 100.0)
+    assert machine.handle(Tick(), 101.0) == [Dial(node(1), ("10.1.1.1:7000", "192.168.7.7:7000"))]
+    # One that does not listen has no port, and no candidate.
+    machine.handle(Linked(node(2), host="192.168.7.8"), 101.0)
+    machine.handle(known(advert(1, "10.1.1.1:7000"), advert(2)), 101.0)
+    machine.handle(Unlinked(node(2)), 200.0)
+    assert node(2) not in targets(machine.handle(Tick(), 230.0))
+
+
+def test_peers_worth_remembering_are_those_linked_now_then_those_linked_before() -> None:
+    machine = overlay({node(3): ("c:1",)})
+    machine.handle(known(advert(1, "a:1"), advert(2, "b:1")), 0.0)
+    machine.handle(Linked(node(1)), 0.0)
+    machine.handle(Linked(node(2)), 1.0)
+    machine.handle(Unlinked(node(2)), 20.0)
+    assert [peer for peer, _ in machine.reached()] == [node(1), node(2), node(3)]
+
+
+# Quarantine.
+
+
+def test_a_peer_that_broke_the_protocol_is_not_dialled_until_it_is_free() -> None:
+    machine = overlay(peers=("a:1",), quarantine_s=60.0)
+    machine.handle(Tick(), 0.0)
+    machine.handle(Linked(node(1), "a:1", "a:1"), 0.0)
+    machine.handle(known(advert(1, "a:1")), 0.0)
+    machine.handle(Breached(node(1)), 20.0)
+    machine.handle(Unlinked(node(1)), 20.0)
+    machine.handle(Redial("moved"), 30.0)
+    machine.handle(Asked(node(1)), 31.0)
+    assert machine.handle(Tick(), 79.9) == []
+    assert machine.shut_out(node(1), 79.0) == 1.0 and machine.shut_out(node(1), 80.0) is None
+    assert machine.next_wakeup() == 80.0
+    assert targets(machine.handle(Tick(), 80.0)) == ["a:1"]
+
+
+def test_a_named_address_where_a_shut_out_peer_answered_waits_with_it() -> None:
+    machine = overlay(peers=("a:1",))
+    assert targets(machine.handle(Breached(node(1)), 0.0)) == ["a:1"]
+    machine.handle(Failed("a:1", node(1)), 0.0)
+    assert machine.next_wakeup() == 60.0
+
+
+# Hints.
+
+
+def test_a_hint_is_dialled_and_has_done_its_work_when_it_leads_to_a_known_peer() -> None:
+    machine = overlay()
+    assert machine.handle(Heard("10.0.0.5:6375"), 0.0) == [Dial("10.0.0.5:6375", ("10.0.0.5:6375",))]
+    machine.handle(Linked(node(1), "10.0.0.5:6375", "10.0.0.5:6375"), 0.1)
+    assert "10.0.0.5:6375" in machine._targets
+    machine.handle(known(advert(1, "10.0.0.5:6375")), 0.2)
+    assert list(machine._targets) == [node(1)]
+    assert machine.handle(Heard("10.0.0.5:6375"), 1.0) == [] and list(machine._targets) == [node(1)]
+
+
+def test_a_hint_is_dropped_after_three_failures_and_is_no_news_for_a_while() -> None:
+    machine = overlay()
+    machine.handle(Heard("10.0.0.5:6375"), 0.0)
+    machine.handle(Failed("10.0.0.5:6375"), 0.0)
+    said = run_to(machine, 0.0, 1000.0)
+    assert len(said) == 2 and machine._targets == {} and machine._behind == {}
+    assert machine.handle(Heard("10.0.0.5:6375"), said[-1][0] + 1.0) == []
+    assert len(machine.handle(Heard("10.0.0.5:6375"), said[-1][0] + 100.0)) == 1
+
+
+def test_a_hint_never_heard_again_is_dropped() -> None:
+    machine = overlay(dials=1, peers=("a:1",))
+    machine.handle(Tick(), 0.0)
+    machine.handle(Heard("10.0.0.5:6375"), 0.0)
+    machine.handle(Tick(), 3601.0)
+    assert list(machine._targets) == ["a:1"]
+
+
+def test_this_node_and_this_machine_are_no_hints() -> None:
+    machine = overlay()
+    machine.handle(known(advert(0, "10.0.0.9:1")), 0.0)
+    for address in ("10.0.0.9:1", "127.0.0.1:1", "0.0.0.0:1", "no address", "x" * 200 + ":1", ":6375", "a:0"):
+        assert machine.handle(Heard(address), 0.0) == []
+    assert machine._targets == {}
+
+
+def test_twenty_thousand_hints_cost_bounded_memory_and_few_dials() -> None:
+    machine = overlay(hints=256, hints_per_s=5, dials=16, peers=("named:1",))
+    now, dials, flying = 0.0, 0, []
+    for number in range(20_000):
+        now += 0.01
+        for command in machine.handle(Heard(f"10.{number >> 8}.{number & 255}.1:6375"), now):
+            assert isinstance(command, Dial)
+            dials += 1
+            flying.append(command.target)
+        hints = sum(isinstance(key, str) and key != "named:1" for key in machine._targets)
+        assert hints <= 256
+        assert len(machine._flights._under_way) <= 1 + 16 // 4
+        if number % 50 == 0:
+            for target in flying:
+                machine.handle(Failed(target), now)
+            flying.clear()
+    assert dials <= 3 * (5 * now + 5)
+    assert len(machine._hints._failed) <= 256 and len(machine._behind) == 0
+
+
+def test_a_full_table_of_hints_gives_the_place_of_the_one_that_failed_most() -> None:
+    machine = overlay(hints=2, hints_per_s=100)
+    for target in targets([*machine.handle(Heard("10.0.0.1:1"), 0.0), *machine.handle(Heard("10.0.0.2:1"), 0.0)]):
+        if target == "10.0.0.1:1":
+            machine.handle(Failed(target), 0.0)
+    machine.handle(Heard("10.0.0.3:1"), 1.0)
+    assert set(machine._targets) == {"10.0.0.2:1", "10.0.0.3:1"}
+    machine.handle(Heard("10.0.0.4:1"), 2.0)
+    assert "10.0.0.4:1" not in machine._targets
+
+
+# Asking and being asked.
+
+
+def test_a_peer_without_an_address_is_asked_to_dial_with_back_off() -> None:
+    machine = overlay()
+    machine.handle(Linked(node(2)), 0.0)
+    machine.handle(known(advert(0, "me:1"), advert(1), advert(2, "b:1")), 0.0)
+    times = [at for at, command in run_to(machine, 0.0, 3600.0) if command == AskToDial(node(1))]
+    assert 5.0 <= times[0] <= 6.0
+    assert all(5.0 <= after - before <= 601.0 for before, after in pairwise(times))
+    assert 5 < len(times) < 60
+
+
+def test_a_peer_whose_addresses_fail_is_asked_after_the_second_time() -> None:
+    machine = overlay()
+    machine.handle(Linked(node(2)), 0.0)
+    machine.handle(known(advert(0, "me:1"), advert(1, "a:1"), advert(2, "b:1")), 0.0)
+    said = [command for _, command in run_to(machine, 0.1, 20.0)]
+    assert said.index(AskToDial(node(1))) >= 2
+
+
+def test_nobody_is_asked_who_could_not_dial_or_by_nobody_who_could_carry_the_question() -> None:
+    unreachable = overlay()
+    unreachable.handle(Linked(node(2)), 0.0)
+    unreachable.handle(known(advert(0), advert(1), advert(2)), 0.0)
+    assert run_to(unreachable, 0.0, 1000.0) == []
+    elsewhere = overlay()
+    elsewhere.handle(Linked(node(2)), 0.0)
+    elsewhere.handle(known(advert(0, "127.0.0.1:1", host=HOST), advert(1)), 0.0)
+    assert run_to(elsewhere, 0.0, 1000.0) == []
+    alone = overlay()
+    alone.handle(known(advert(0, "me:1"), advert(1)), 0.0)
+    assert run_to(alone, 0.0, 1000.0) == []
+    shut_out = overlay(quarantine_s=500.0)
+    shut_out.handle(Linked(node(2)), 0.0)
+    shut_out.handle(Breached(node(1)), 0.0)
+    shut_out.handle(known(advert(0, "me:1"), advert(1)), 0.0)
+    assert run_to(shut_out, 0.0, 400.0) == []
+
+
+def test_whoever_asks_is_dialled_at_once_but_not_again_and_again() -> None:
+    machine = overlay()
+    machine.handle(known(advert(1, "a:1")), 0.0)
+    machine.handle(Tick(), 0.1)
+    for _ in range(5):
+        machine.handle(Failed(node(1)), 1.0)
+    assert machine.handle(Asked(node(1)), 1.1) == [Dial(node(1), ("a:1",))]
+    for _ in range(5):
+        machine.handle(Failed(node(1)), 1.2)
+    assert machine.handle(Asked(node(1)), 1.0 + ASKED_S) == []
+    assert machine.handle(Asked(node(1)), 1.2 + ASKED_S) == [Dial(node(1), ("a:1",))]
+    machine.handle(Linked(node(1), node(1), "a:1"), 12.0)
+    assert machine.handle(Asked(node(1)), 30.0) == []
+
+
+def test_in_a_large_mesh_whoever_asks_is_dialled_for_that_once() -> None:
+    machine = overlay(full_mesh_nodes=1)
+    machine.handle(known(advert(1, "a:1"), advert(2, "b:1")), 0.0)
+    assert machine.handle(Tick(), 10.0) == []
+    assert machine.handle(Asked(node(1)), 10.0) == [Dial(node(1), ("a:1",))]
+    machine.handle(Failed(node(1)), 11.0)
+    assert machine._targets == {}
+
+
+def test_a_changed_address_of_this_machine_resets_every_back_off() -> None:
+    machine = overlay(peers=("a:1",))
+    run_to(machine, 0.0, 0.0)
+    machine.handle(known(advert(1, "b:1")), 0.0)
+    run_to(machine, 0.0, 300.0)
+    machine.handle(Redial("eth0 has another address"), 300.0)
+    assert set(targets(machine.handle(Tick(), 301.0))) == {"a:1", node(1)}

@@ -3,15 +3,17 @@ whose answers a test writes down."""
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 from typing import Any
 
+import pytest
 import trio
 
 from meshnode.config import load
@@ -21,7 +23,7 @@ from meshnode.dispatch.dispatcher import Dispatcher, Surroundings
 from meshnode.dispatch.inbound import Inbound
 from meshnode.dispatch.local import Local
 from meshnode.dispatch.watch import Watch
-from meshnode.identity import Issuer, Mesh, MeshRoot, NodeKey
+from meshnode.identity import Issuer, Mesh, MeshRoot, NodeKey, Role
 from meshnode.keep.home import Home, Membership
 from meshnode.mesh.member import Member
 from meshnode.model.advert import Advert, ModelOffer
@@ -121,6 +123,7 @@ class ScriptedAnswer:
 @dataclass
 class WorldNode:
     name: str
+    home: Home
     member: Member
     dispatcher: Dispatcher
     inbound: Inbound
@@ -157,9 +160,45 @@ class WorldNode:
         while self.reachable() != names or (model_of is not None and model_of not in self._with_models()):
             await self.member.mesh.changed.wait()
 
+    async def until_linked(self, *others: WorldNode) -> None:
+        """Until exactly these are linked."""
+        while set(self.member.view().links) != {other.id for other in others}:
+            await self.member.mesh.changed.wait()
+
     def _with_models(self) -> set[str]:
         view = self.member.view()
         return {view.name(node) for node, advert in view.adverts.items() if advert.models}
+
+
+@dataclass(frozen=True)
+class Papers:
+    """What makes a node of a World a member before its first start. `by`: the name of the node that invited it, the
+    root itself by default; `root`: it holds the root's seed; `none`: it founds a mesh of its own."""
+
+    roles: Collection[Role] | None = None
+    by: str = ""
+    root: bool = False
+    none: bool = False
+
+
+class Wall:
+    """Wall time that goes with the virtual clock, and that a test sets ahead for everybody, without waiting."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self._start = time.time()
+        self._seen = 0.0
+        self.ahead_s = 0.0
+        patch.setattr("time.time", self)
+
+    def __call__(self) -> float:
+        # Outside trio, as at the end of a test, the clock stands still.
+        with contextlib.suppress(RuntimeError):
+            self._seen = trio.current_time()
+        return self._start + self._seen + self.ahead_s
+
+    def skip(self, seconds: float) -> None:
+        """Everybody's clock is so much later."""
+        self.ahead_s += seconds
 
 
 class World:
@@ -168,25 +207,24 @@ class World:
     def __init__(self, folder: Path, nursery: trio.Nursery, seed: int = 1) -> None:
         self.net = VirtualNet()
         self.nodes: dict[str, WorldNode] = {}
-        self._root = MeshRoot.generate()
-        self._mesh = Mesh(self._root.mesh, "world", secrets.token_bytes(32))
-        self._folder = folder
+        self.mesh_secret = ""
+        self.root = MeshRoot.generate()
+        self.mesh = Mesh(self.root.mesh, "world", secrets.token_bytes(32))
+        self.folder = folder
         self._nursery = nursery
         self._seed = seed
 
     async def add(
         self, name: str, *, peers: tuple[str, ...] = (), engine: ScriptedEngine | None = None, listens: bool = True,
-        settings: Mapping[str, Any] | None = None,
+        settings: Mapping[str, Any] | None = None, papers: Papers | None = None,
     ) -> WorldNode:  # fmt: skip
         self._seed += 1
         flags = {"node": {"name": name}, **(settings or {})}
         flags["mesh"] = {"peers": tuple(f"{peer}:6375" for peer in peers), **flags.get("mesh", {})}
         config = load(flags=flags)
-        home = Home(self._folder / name)
+        home = Home(self.folder / name, time.time)
         key = home.node_key()
-        if home.membership(key) is None:
-            chain = Issuer(self._root, self._mesh.id).issue(key.id, int(time.time()), self._seed)
-            home.save_membership(Membership(self._mesh, chain))
+        self._prepare(home, key, config.mesh.trust, papers if papers is not None else Papers())
         engines = [engine] if engine is not None else []
         router = Router(config.dispatch, config.routing)
         local = Local(
@@ -199,17 +237,19 @@ class World:
             home, key, config, self.net.pipes(name, listens=listens),
             lambda link, stream: serving[0].serve(link, stream), Random(self._seed),
         )  # fmt: skip
-        around = Surroundings(member.me, config.mesh.relay, member.view, member.link, router, local, Metrics())
+        around = Surroundings(
+            member.me, config.mesh.relay, member.view, member.link, router, local, Metrics(),
+            lambda node, role: role in member.roles(node),
+        )  # fmt: skip
         watch = Watch()
         serving.append(Inbound(around, Seen(1000, 900.0), 1 << 20))
-        node = WorldNode(
-            name, member, Dispatcher(around, config.dispatch, watch, Random(self._seed)), serving[0], local, router
-        )
+        dispatcher = Dispatcher(around, config.dispatch, watch, Random(self._seed))
+        node = WorldNode(name, home, member, dispatcher, serving[0], local, router)
         self.nodes[name] = node
         await self._nursery.start(self._live, node, watch)
         member.describe(
             Advert(
-                bytes(key.id), self._mesh.id, 0, 0, 1, name=name, addresses=member.addresses,
+                bytes(key.id), member.mesh_id, 0, 0, 1, name=name, addresses=member.addresses,
                 models=engine.offers if engine is not None else (),
             )
         )  # fmt: skip
@@ -221,6 +261,22 @@ class World:
         self.nodes.pop(name).scope.cancel()
         await trio.testing.wait_all_tasks_blocked()
 
+    def _prepare(self, home: Home, key: NodeKey, trust: str, papers: Papers) -> None:
+        if trust == "psk-tofu":
+            if home.tofu_secret() is None:
+                self.mesh_secret = self.mesh_secret or home.make_tofu_secret()
+                if home.tofu_secret() is None:
+                    home.save_tofu_secret(self.mesh_secret)
+        elif not papers.none and home.membership(key) is None:
+            chain = self._issuer(papers.by).issue(key.id, int(time.time()), self._seed, roles=papers.roles)
+            home.save_membership(Membership(self.mesh, chain, self.root.seed if papers.root else None))
+
+    def _issuer(self, by: str) -> Issuer:
+        if not by:
+            return Issuer(self.root, self.mesh.id)
+        node = self.nodes[by]
+        return node.member.membership.issuer(node.home.node_key())
+
     async def _live(self, node: WorldNode, watch: Watch, *, task_status: trio.TaskStatus[None]) -> None:
         with node.scope:
             async with trio.open_nursery() as nursery:
@@ -231,9 +287,17 @@ class World:
 
 @asynccontextmanager
 async def world(folder: Path, seed: int = 1) -> AsyncIterator[World]:
-    async with trio.open_nursery() as nursery:
-        yield World(folder, nursery, seed)
-        nursery.cancel_scope.cancel()
+    with pytest.MonkeyPatch.context() as patch:
+        # While a thread writes, everybody else waits and the virtual clock would run away.
+        patch.setattr("trio.to_thread.run_sync", _at_once)
+        async with trio.open_nursery() as nursery:
+            yield World(folder, nursery, seed)
+            nursery.cancel_scope.cancel()
 
 
-__all__ = ["EVENT", "LAST", "NodeKey", "ScriptedEngine", "World", "WorldNode", "world"]
+async def _at_once(work: Callable[..., Any], *args: Any, **_: Any) -> Any:
+    await trio.lowlevel.checkpoint()
+    return work(*args)
+
+
+__all__ = ["EVENT", "LAST", "NodeKey", "Papers", "ScriptedEngine", "Wall", "World", "WorldNode", "world"]

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
+import msgspec
 import pytest
 import trio
 
 from meshnode.config import Config, load
 from meshnode.errors import CertificateRefused, ConfigError, InviteRefused, StartError
+from meshnode.identity import Invite, Revocation, Role
+from meshnode.identity.certificates import read_membership
 from meshnode.keep.addresses import load_addresses
 from meshnode.keep.home import Home
-from meshnode.mesh.join import join_mesh
+from meshnode.mesh.join import Wish, join_mesh
 from meshnode.mesh.member import Member, Pipes
 from meshnode.model.advert import Advert
 from meshnode.net import Link, LinkStream, open_listeners
@@ -51,21 +55,22 @@ async def running(folder: Path, name: str) -> AsyncIterator[Running]:
 
 async def test_an_invite_makes_a_member_that_knows_where_to_dial(tmp_path: Path) -> None:
     async with running(tmp_path, "studio") as studio:
-        token = studio.member.invite(600)
+        token = studio.member.invite(Wish(600)).token
         home = Home(tmp_path / "laptop")
         joined = await join_mesh(home, f"  {token}\n", config("laptop"))
         assert joined.membership.mesh == studio.member.membership.mesh
         kept = home.membership(home.node_key())
         assert kept is not None and kept.mesh == joined.membership.mesh and kept.root_seed is None
-        assert load_addresses(home.addresses, kept.mesh.id) == studio.member.addresses
+        (known,) = load_addresses(home.addresses, kept.mesh.id)
+        assert (known.id, known.addresses) == (studio.member.me, studio.member.addresses)
 
 
 async def test_an_invite_is_good_once(tmp_path: Path) -> None:
     async with running(tmp_path, "studio") as studio:
-        token = studio.member.invite(600)
+        token = studio.member.invite(Wish(600)).token
         await join_mesh(Home(tmp_path / "first"), token, config("first"))
         second = Home(tmp_path / "second")
-        with pytest.raises(InviteRefused, match="used up"):
+        with pytest.raises(InviteRefused, match="has been used by 'first'"):
             await join_mesh(second, token, config("second"))
         assert second.membership(second.node_key()) is None
         assert not second.addresses.exists()
@@ -73,7 +78,7 @@ async def test_an_invite_is_good_once(tmp_path: Path) -> None:
 
 async def test_a_used_invite_stays_used_after_a_restart(tmp_path: Path) -> None:
     async with running(tmp_path, "studio") as studio:
-        token = studio.member.invite(600)
+        token = studio.member.invite(Wish(600)).token
         await join_mesh(Home(tmp_path / "first"), token, config("first"))
         port = studio.member.addresses[0]
     home = Home(tmp_path / "studio")
@@ -90,7 +95,7 @@ async def test_a_mistyped_an_expired_and_a_foreign_invite_say_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with running(tmp_path, "studio") as studio:
-        token = studio.member.invite(600)
+        token = studio.member.invite(Wish(600)).token
         home = Home(tmp_path / "laptop")
         with pytest.raises(InviteRefused, match="mistyped or cut short"):
             await join_mesh(home, token[:-3], config("laptop"))
@@ -110,7 +115,7 @@ async def test_a_mistyped_an_expired_and_a_foreign_invite_say_so(
 
 async def test_nobody_there_is_said_with_the_addresses_that_were_tried(tmp_path: Path) -> None:
     async with running(tmp_path, "studio") as studio:
-        token = studio.member.invite(600)
+        token = studio.member.invite(Wish(600)).token
         address = studio.member.addresses[0]
     with pytest.raises(InviteRefused, match=address):
         await join_mesh(Home(tmp_path / "laptop"), token, config("laptop"))
@@ -118,7 +123,7 @@ async def test_nobody_there_is_said_with_the_addresses_that_were_tried(tmp_path:
 
 async def test_a_home_in_use_is_not_joined_behind_its_nodes_back(tmp_path: Path) -> None:
     async with running(tmp_path, "studio") as studio:
-        token = studio.member.invite(600)
+        token = studio.member.invite(Wish(600)).token
         home = Home(tmp_path / "laptop")
         with home, pytest.raises(StartError, match="in use"):
             await join_mesh(Home(tmp_path / "laptop"), token, config("laptop"))
@@ -127,7 +132,7 @@ async def test_a_home_in_use_is_not_joined_behind_its_nodes_back(tmp_path: Path)
 async def test_a_running_node_joins_and_sees_who_is_there(tmp_path: Path) -> None:
     async with running(tmp_path, "studio") as studio, running(tmp_path, "laptop") as laptop:
         before = laptop.member.mesh_id
-        names = await laptop.member.join(studio.member.invite(600))
+        names = await laptop.member.join(studio.member.invite(Wish(600)).token)
         assert names == ["studio"]
         assert laptop.member.mesh_id == studio.member.mesh_id != before
         with trio.fail_after(10):
@@ -137,21 +142,15 @@ async def test_a_running_node_joins_and_sees_who_is_there(tmp_path: Path) -> Non
 
 async def test_a_node_with_company_is_not_taken_into_another_mesh(tmp_path: Path) -> None:
     async with running(tmp_path, "a") as one, running(tmp_path, "b") as other, running(tmp_path, "c") as third:
-        await other.member.join(one.member.invite(600))
+        await other.member.join(one.member.invite(Wish(600)).token)
         with pytest.raises(InviteRefused, match="with 1 other node"):
-            await other.member.join(third.member.invite(600))
-
-
-async def test_the_same_invite_twice_by_one_running_node_is_refused_by_name(tmp_path: Path) -> None:
-    async with running(tmp_path, "studio") as studio:
-        with pytest.raises(InviteRefused, match="already"):
-            await studio.member.join(studio.member.invite(600))
+            await other.member.join(third.member.invite(Wish(600)).token)
 
 
 async def test_an_invited_member_invites_in_its_turn_and_whom_it_invited_may_not(tmp_path: Path) -> None:
     async with running(tmp_path, "studio") as studio, running(tmp_path, "laptop") as laptop:
-        await laptop.member.join(studio.member.invite(600))
-        token = laptop.member.invite(600)
+        await laptop.member.join(studio.member.invite(Wish(600)).token)
+        token = laptop.member.invite(Wish(600)).token
         third = Home(tmp_path / "third")
         joined = await join_mesh(third, token, config("third"))
         assert joined.membership.mesh.id == studio.member.mesh_id
@@ -164,12 +163,12 @@ async def test_a_node_without_a_listener_cannot_invite(tmp_path: Path) -> None:
     home = Home(tmp_path / "quiet")
     member = Member(home, home.node_key(), config("quiet"), Pipes((), ()), no_jobs, Random(1))
     with pytest.raises(InviteRefused, match="nobody can reach it"):
-        member.invite(600)
+        member.invite(Wish(600))
 
 
 async def test_two_joins_at_once_are_one(tmp_path: Path) -> None:
     async with running(tmp_path, "one") as one, running(tmp_path, "two") as two, running(tmp_path, "laptop") as laptop:
-        tokens = [one.member.invite(600), two.member.invite(600)]
+        tokens = [one.member.invite(Wish(600)).token, two.member.invite(Wish(600)).token]
         outcomes: list[str] = []
 
         async def use(token: str) -> None:
@@ -181,7 +180,7 @@ async def test_two_joins_at_once_are_one(tmp_path: Path) -> None:
         async with trio.open_nursery() as nursery:
             for token in tokens:
                 nursery.start_soon(use, token)
-        assert sum("joining a mesh" in outcome for outcome in outcomes) == 1
+        assert sum("joining or leaving a mesh" in outcome for outcome in outcomes) == 1
         assert laptop.member.membership.mesh in (one.member.membership.mesh, two.member.membership.mesh)
 
 
@@ -191,3 +190,129 @@ def test_peers_that_are_no_addresses_are_told_all_at_once(tmp_path: Path) -> Non
     with pytest.raises(ConfigError) as caught:
         Member(home, home.node_key(), wrong, Pipes((), ()), no_jobs, Random(1))
     assert len(caught.value.faults) == 2
+
+
+async def test_an_invite_that_ended_on_its_way_is_refused_by_its_maker_in_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(tmp_path, "studio") as studio:
+        token = studio.member.invite(Wish(600)).token
+        parse = Invite.parse
+        # The joiner's clock is behind.
+        monkeypatch.setattr(Invite, "parse", lambda text, now: parse(text, now - 700))
+        now = time.time()
+        monkeypatch.setattr("time.time", lambda: now + 650)
+        home = Home(tmp_path / "laptop")
+        with pytest.raises(InviteRefused, match="the inviting node refused: the invite has expired"):
+            await join_mesh(home, token, config("laptop"))
+        assert home.membership(home.node_key()) is None
+
+
+async def test_a_guessed_invite_gets_not_one_byte(tmp_path: Path) -> None:
+    async with running(tmp_path, "studio") as studio:
+        made = Invite.parse(studio.member.invite(Wish(600)).token, int(time.time()))
+        guessed = msgspec.structs.replace(made, secret=b"g" * 16).token()
+        home = Home(tmp_path / "laptop")
+        with pytest.raises(InviteRefused, match="closed the connection during the handshake"):
+            await join_mesh(home, guessed, config("laptop"))
+        assert home.membership(home.node_key()) is None
+        # Whoever guesses uses nothing up.
+        await join_mesh(home, made.token(), config("laptop"))
+
+
+async def test_an_invite_bent_towards_another_mesh_or_signer_opens_nothing(tmp_path: Path) -> None:
+    async with running(tmp_path, "studio") as studio, running(tmp_path, "other") as other:
+        made = Invite.parse(studio.member.invite(Wish(600)).token, int(time.time()))
+        home = Home(tmp_path / "laptop")
+        for change in ({"mesh": bytes(other.member.mesh_id)}, {"signer": bytes(other.member.me)}):
+            with pytest.raises(InviteRefused, match="no way in"):
+                await join_mesh(home, msgspec.structs.replace(made, **change).token(), config("laptop"))
+        assert home.membership(home.node_key()) is None
+
+
+async def test_a_running_node_that_is_refused_stays_what_it_was(tmp_path: Path) -> None:
+    async with running(tmp_path, "studio") as studio, running(tmp_path, "laptop") as laptop:
+        token = studio.member.invite(Wish(600)).token
+        await join_mesh(Home(tmp_path / "first"), token, config("first"))
+        before = laptop.member.membership
+        with pytest.raises(InviteRefused, match="used by 'first'"):
+            await laptop.member.join(token)
+        assert laptop.member.membership is before
+        assert laptop.home.membership(laptop.home.node_key()) == before
+
+
+async def test_roles_and_owner_are_the_inviters_word(tmp_path: Path) -> None:
+    async with running(tmp_path, "studio") as studio:
+        made = studio.member.invite(Wish(600, roles=("client",), owner="anna"))
+        assert (made.roles, made.owner, made.root, made.expires_s) == (("client",), "anna", False, 600)
+        home = Home(tmp_path / "laptop")
+        boasting = load(flags={"node": {"name": "laptop", "owner": "somebody else"}})
+        joined = await join_mesh(home, made.token, boasting)
+        certificate = read_membership(joined.membership.chain[0])
+        assert (certificate.roles, certificate.owner) == ((Role.CLIENT,), "anna")
+        assert joined.membership.root_seed is None
+
+
+async def test_what_cannot_be_given_is_not_promised(tmp_path: Path) -> None:
+    async with running(tmp_path, "studio") as studio, running(tmp_path, "laptop") as laptop:
+        with pytest.raises(InviteRefused, match=r"'king'.*client, invite, relay, serve"):
+            studio.member.invite(Wish(600, roles=("king",)))
+        await laptop.member.join(studio.member.invite(Wish(600)).token)
+        assert set(laptop.member.invite(Wish(600)).roles) == {"client", "relay", "serve"}
+        with pytest.raises(CertificateRefused, match="cannot give invite"):
+            laptop.member.invite(Wish(600, roles=("invite",)))
+        with pytest.raises(InviteRefused, match="64 printable"):
+            laptop.member.invite(Wish(600, owner="x" * 65))
+        with pytest.raises(CertificateRefused, match="does not hold the root"):
+            laptop.member.invite(Wish(600, root=True))
+
+
+async def test_a_second_machine_gets_the_root(tmp_path: Path) -> None:
+    async with running(tmp_path, "studio") as studio, running(tmp_path, "laptop") as laptop:
+        await laptop.member.join(studio.member.invite(Wish(600, root=True)).token)
+        assert laptop.member.standing()["holds_root"]
+        assert laptop.member.membership.root_seed == studio.member.membership.root_seed
+        assert "invite" in laptop.member.invite(Wish(600)).roles
+
+
+async def test_a_member_that_uses_an_invite_of_its_own_mesh_changes_roles_and_keeps_its_links(tmp_path: Path) -> None:
+    async with running(tmp_path, "studio") as studio, running(tmp_path, "laptop") as laptop:
+        await laptop.member.join(studio.member.invite(Wish(600, roles=("client", "serve"))).token)
+        with trio.fail_after(10):
+            while laptop.member.me not in studio.member.view().links:
+                await studio.member.mesh.changed.wait()
+            link = studio.member.link(laptop.member.me)
+            names = await laptop.member.join(studio.member.invite(Wish(600, owner="anna")).token)
+            assert names == ["studio"]
+            assert laptop.member.roles(laptop.member.me) == set(Role)
+            while studio.member.roles(laptop.member.me) != set(Role):
+                await studio.member.mesh.changed.wait()
+        assert studio.member.link(laptop.member.me) is link
+        assert laptop.member.owner == "anna"
+        kept = laptop.home.membership(laptop.home.node_key())
+        assert kept is not None and kept.chain == laptop.member.membership.chain
+
+
+async def test_the_root_needs_no_invite_of_its_own_mesh(tmp_path: Path) -> None:
+    async with running(tmp_path, "studio") as studio, running(tmp_path, "laptop") as laptop:
+        with pytest.raises(InviteRefused, match="made by this very node"):
+            await studio.member.join(studio.member.invite(Wish(600)).token)
+        await laptop.member.join(studio.member.invite(Wish(600)).token)
+        with pytest.raises(InviteRefused, match="holds the root"):
+            await studio.member.join(laptop.member.invite(Wish(600)).token)
+
+
+async def test_a_joiner_learns_who_was_revoked_and_a_revoked_one_is_not_invited_again(tmp_path: Path) -> None:
+    async with running(tmp_path, "studio") as studio, running(tmp_path, "thief") as thief:
+        await thief.member.join(studio.member.invite(Wish(600)).token)
+        await studio.member.revoke(thief.member.me)
+        home = Home(tmp_path / "laptop")
+        joined = await join_mesh(home, studio.member.invite(Wish(600)).token, config("laptop"))
+        assert joined.membership.mesh.generation == 1
+        (notice,) = home.notices(joined.membership.mesh.id)
+        assert isinstance(notice.statement, Revocation) and notice.statement.node == thief.member.me
+        token = studio.member.invite(Wish(600)).token
+        with pytest.raises(InviteRefused, match="was revoked"):
+            await thief.member.join(token)
+        # The invite is still good for somebody else.
+        await join_mesh(Home(tmp_path / "other"), token, config("other"))

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import msgspec
 import pytest
+import trio
 from trio import sleep
 from trio.testing import MockClock
 
-from meshnode.errors import SecretFileError
-from meshnode.mesh import member
+from meshnode.errors import LinkClosed, LinkError, ProtocolViolation, SecretFileError
+from meshnode.mesh import address_book
 from meshnode.mesh.gossiper import Gossiper
 from meshnode.model.advert import ModelOffer
 from meshnode.net import Link
 from tests.kit.world import world
+from tests.mesh.few import few, node_id
+from tests.net.kit import ask, read_all
 
 
 async def test_a_crash_at_a_dialled_link_ends_that_link_only(
@@ -44,7 +49,7 @@ async def test_a_link_whose_gossip_broke_is_made_anew(tmp_path: Path, autojump_c
         await node.until_reachable({"server"})
         before = node.member.link(server.id)
         assert before is not None
-        for stream in list(before._streams.values()):
+        for stream in list(before._streams._by_key.values()):
             stream.reset()
         await sleep(30.0)
         advert = node.member._advert
@@ -59,9 +64,203 @@ async def test_a_node_whose_disk_is_full_goes_on(
     def full(*_: object) -> None:
         raise SecretFileError("cannot write: No space left on device")
 
-    monkeypatch.setattr(member, "save_addresses", full)
+    monkeypatch.setattr(address_book, "save_addresses", full)
     async with world(tmp_path) as where:
         await where.add("server")
         node = await where.add("node", peers=("server",))
         await sleep(60.0)
         assert node.reachable() == {"server"}
+
+
+# Links alone, on a virtual net.
+
+
+async def test_links_come_back_when_they_break_and_one_is_kept_for_each_pair(autojump_clock: MockClock) -> None:
+    async with few() as where:
+        one, two = await where.add("one"), await where.add("two")
+        one.know(two)
+        two.know(one)
+        await one.until(two)
+        await two.until(one)
+        await sleep(20.0)
+        assert len([link for link in one.links if link.reason is None]) == 1
+        one.links[-1]._end(LinkClosed("a cable was pulled"))
+        await one.until()
+        await one.until(two)
+        assert one.peers.reached() == ((two.id, ("two:6375",)),)
+
+
+async def test_of_two_dials_that_cross_one_link_is_kept_at_both_ends(autojump_clock: MockClock) -> None:
+    async with few() as where:
+        one, two = await where.add("one", peers=("two:6375",)), await where.add("two", peers=("one:6375",))
+        await sleep(3.0)
+        await one.until(two)
+        await two.until(one)
+        mine, theirs = one.peers.link(two.id), two.peers.link(one.id)
+        assert mine is not None and theirs is not None and mine.initiator != theirs.initiator
+        assert len([link for link in one.links + two.links if link.reason is None]) == 2
+
+
+async def test_streams_of_a_link_that_is_replaced_end(autojump_clock: MockClock) -> None:
+    async with few() as where:
+        one, two = await where.add("one", peers=("two:6375",), full_mesh_nodes=0), await where.add("two")
+        await one.until(two)
+        await two.until(one)
+        old = one.peers.link(two.id)
+        assert old is not None
+        stream = await old.request(ask(), end=False)
+        await sleep(6.0)
+        where.nursery.start_soon(one.peers.live, await one._connect(("two:6375",), two.id))
+        with pytest.raises(LinkError):
+            await stream.head()
+            await stream.receive_some()
+        while one.peers.link(two.id) in (old, None):
+            await one.changed.wait()
+        assert old.reason is not None
+
+
+async def test_a_peer_that_breaks_the_protocol_is_shut_out_and_let_in_again(
+    autojump_clock: MockClock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with few() as where:
+        one, two = await where.add("one"), await where.add("two", peers=("one:6375",))
+        await one.until(two)
+        begin = trio.current_time()
+        one.links[-1]._end(ProtocolViolation("a frame of 16 MB"))
+        await one.until()
+        await sleep(50.0)
+        assert one.peers.links == {} and one.dialled == [] and len(two.dialled) > 2
+        await one.until(two)
+        assert 60.0 <= trio.current_time() - begin < 190.0
+    said = capsys.readouterr().out
+    assert said.count("broke the protocol and is shut out ") + said.count("broke the protocol and is shut out\n") >= 1
+    assert said.count("a peer's link is refused") < len(two.dialled) + 2 and "a frame of 16 MB" in said
+
+
+async def test_a_breach_of_gossip_ends_the_link_at_once(autojump_clock: MockClock) -> None:
+    async with few() as where:
+        one, two = await where.add("one"), await where.add("two", peers=("one:6375",))
+        await one.until(two)
+        one.peers.breached(two.id, "an advert that is none")
+        assert one.peers.links == {}
+        await two.until()
+        one.peers.breached(two.id, "the rest of the same batch")
+        assert one.peers._overlay.shut_out(two.id, trio.current_time()) == pytest.approx(60.0, abs=1.0)
+
+
+async def test_a_link_is_dropped_at_once_and_barred_peers_get_none(autojump_clock: MockClock) -> None:
+    async with few() as where:
+        one, two = await where.add("one"), await where.add("two", peers=("one:6375",))
+        await one.until(two)
+        await two.until(one)
+        one.barred[two.id] = "it is revoked"
+        one.peers.forget(two.id)
+        assert one.peers.drop(two.id, "it is revoked") and one.peers.links == {}
+        assert not one.peers.drop(two.id, "it is revoked")
+        await two.until()
+        await sleep(300.0)
+        assert one.peers.links == {} and one.dialled == []
+        # Whoever is refused tries more and more rarely.
+        assert len(two.dialled) < 40
+        one.barred.clear()
+        await one.until(two)
+
+
+async def test_a_dialled_peer_that_is_not_welcome_gets_no_link(autojump_clock: MockClock) -> None:
+    async with few() as where:
+        two = await where.add("two")
+        one = await where.add("one")
+        one.barred[two.id] = "it is revoked"
+        one.know(two)
+        await sleep(100.0)
+        assert one.links == [] and 2 < len(one.dialled) < 40
+
+
+async def test_in_a_mesh_without_certificates_one_network_brings_sixteen_members(autojump_clock: MockClock) -> None:
+    async with few() as where:
+        open_house = await where.add("open", trust="psk-tofu")
+        guest = await where.add("guest")
+        others = {node_id(f"n{number}"): f"192.168.1.{number + 1}" for number in range(16)}
+        for peer, host in others.items():
+            open_house.peers._lives[peer] = SimpleNamespace(host=host)  # type: ignore[assignment]
+        found = await guest._connect(("open:6375",), open_house.id)
+        crowd = replace(found, peer=guest.id, remote_host="192.168.1.99")
+        assert "192.168.1.99" in (open_house.peers._unwelcome(crowd) or "")
+        assert open_house.peers._unwelcome(replace(crowd, remote_host="192.168.2.99")) is None
+        open_house.peers._lives.clear()
+
+
+async def test_a_node_that_only_dials_out_is_linked_like_any_other(autojump_clock: MockClock) -> None:
+    async with few() as where:
+        one, two = await where.add("one"), await where.add("two", listens=False)
+        one.know(two)
+        two.know(one)
+        await one.until(two)
+        link = one.peers.link(two.id)
+        assert link is not None and not link.initiator
+        assert await read_all(await link.request(ask(), b"served")) == b"served"
+
+
+async def test_a_hint_leads_to_a_link_and_a_false_one_to_nothing(autojump_clock: MockClock) -> None:
+    async with few() as where:
+        one, two = await where.add("one"), await where.add("two")
+        one.peers.heard("nobody:6375")
+        one.peers.heard("two:6375")
+        await one.until(two)
+        await sleep(500.0)
+        assert one.dialled.count(("nobody:6375",)) == 3
+
+
+async def test_a_node_that_has_moved_tries_everybody_anew(autojump_clock: MockClock) -> None:
+    async with few() as where:
+        one, two = await where.add("one"), await where.add("two", listens=False, peers=("one:6375",))
+        where.net.partition({"one"}, {"two"})
+        await sleep(200.0)
+        where.net._sides = []
+        before = len(two.dialled)
+        two.peers.redial("wlan0 has another address")
+        with trio.fail_after(1.0):
+            await one.until(two)
+        assert len(two.dialled) == before + 1
+
+
+async def test_a_switch_that_restarts_is_no_storm(autojump_clock: MockClock) -> None:
+    async with few() as where:
+        nodes = [await where.add(f"n{number}", full_mesh_nodes=50, dials=4) for number in range(12)]
+        for node in nodes:
+            node.know(*(other for other in nodes if other is not node))
+        for node in nodes:
+            await node.until(*(other for other in nodes if other is not node))
+        await sleep(60.0)
+        before = [len(node.dialled) for node in nodes]
+        for node in nodes:
+            for link in node.links:
+                link._end(LinkClosed("the switch restarted"))
+        for node in nodes:
+            await node.until(*(other for other in nodes if other is not node))
+        await sleep(30.0)
+        for node, count in zip(nodes, before, strict=True):
+            assert len(node.peers.links) == 11
+            assert len(node.dialled) - count <= 2 * 11
+
+
+async def test_two_sides_that_have_forgotten_each_other_find_each_other_when_the_network_heals(
+    autojump_clock: MockClock,
+) -> None:
+    async with few() as where:
+        one, two = await where.add("one"), await where.add("two")
+        one.know(two)
+        two.know(one)
+        await one.until(two)
+        await two.until(one)
+        where.net.partition({"one"}, {"two"})
+        await one.until()
+        await two.until()
+        one.know()
+        two.know()
+        before = len(one.dialled)
+        await sleep(4 * 3600.0)
+        assert len(one.dialled) - before < 100
+        await where.net.heal()
+        with trio.fail_after(700.0):
+            await one.until(two)

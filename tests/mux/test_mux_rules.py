@@ -82,6 +82,13 @@ class Walk(RuleBasedStateMachine):
                     pass
 
     @invariant()
+    def what_is_unread_is_counted(self) -> None:
+        for mux in (self.pair.dialer, self.pair.listener):
+            unread = [stream.unread for stream in (*mux._table, *mux._unread._late.values())]
+            assert mux.unread == sum(unread)
+            assert min(unread, default=0) >= 0
+
+    @invariant()
     def what_arrives_is_what_was_sent(self) -> None:
         for key, got in self.got.items():
             assert self.sent[key].startswith(got)

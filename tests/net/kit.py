@@ -12,7 +12,8 @@ import trio.testing
 from meshnode.config.mesh import MeshSection
 from meshnode.errors import CertificateRefused
 from meshnode.model.ids import NodeId
-from meshnode.net import Authenticated, Link, LinkStream, initiate, respond
+from meshnode.net import Authenticated, Link, LinkStream, Rekeying, initiate, respond
+from meshnode.net.handshake import Check
 from meshnode.noise import Initiator, Preface, Responder, Secrets, StaticKey, prologue
 
 SECTION = MeshSection()
@@ -30,15 +31,26 @@ def ask(path: str = "/echo") -> list[tuple[str, str]]:
     return [(":method", "POST"), (":scheme", "mesh"), (":authority", "mesh"), (":path", path)]
 
 
-def initiator(me: NodeId = ALICE, secrets: Secrets = SECRETS, hint: bytes | None = None) -> Initiator:
-    return Initiator(Preface(hint), secrets, StaticKey.generate(), bytes(me), prologue(MESH))
+def initiator(
+    me: NodeId = ALICE, secrets: Secrets = SECRETS, hint: bytes | None = None, mixed: bytes = b""
+) -> Initiator:
+    return Initiator(Preface(hint), secrets, StaticKey.generate(), bytes(me), prologue(MESH) + mixed)
 
 
-def responder(me: NodeId = BOB) -> Responder:
+def responder(me: NodeId = BOB, mixed: bytes = b"") -> Responder:
     def select(preface: Preface) -> Secrets:
         return SECRETS if preface.hint is None else INVITE
 
-    return Responder(select, StaticKey.generate(), lambda _: bytes(me), lambda _: prologue(MESH))
+    return Responder(select, StaticKey.generate(), lambda _: bytes(me), lambda _: prologue(MESH) + mixed)
+
+
+def rekeying(me: NodeId, judge: Check | None = None) -> Rekeying:
+    """What a member hands to its links."""
+    return Rekeying(
+        initiator=lambda mixed: initiator(me, mixed=mixed),
+        responder=lambda mixed: responder(me, mixed=mixed),
+        check=judge or check,
+    )
 
 
 def check(payload: bytes, remote_static: bytes) -> tuple[NodeId, str]:
@@ -74,7 +86,11 @@ async def read_all(stream: LinkStream) -> bytes:
 
 
 async def authenticate(
-    left: trio.abc.Stream, right: trio.abc.Stream, section: MeshSection = SECTION
+    left: trio.abc.Stream,
+    right: trio.abc.Stream,
+    section: MeshSection = SECTION,
+    dialer_rekeys: Rekeying | None = None,
+    listener_rekeys: Rekeying | None = None,
 ) -> tuple[Callable[[Handler], Link], Callable[[Handler], Link]]:
     """Handshake over a pipe: a maker of the dialer's link and one of the listener's."""
     first, second = initiator(), responder()
@@ -95,7 +111,10 @@ async def authenticate(
         nursery.start_soon(dial)
         nursery.start_soon(listen)
     dialer, listener = sorted(established, key=lambda found: not found.initiator)
-    return (lambda serve: Link(dialer, serve, section)), (lambda serve: Link(listener, serve, section))
+    return (
+        lambda serve: Link(dialer, serve, section, dialer_rekeys),
+        lambda serve: Link(listener, serve, section, listener_rekeys),
+    )
 
 
 @dataclass
@@ -111,11 +130,16 @@ class Linked:
 
 @asynccontextmanager
 async def linked(
-    serve: Handler = echo, serve_back: Handler = echo, section: MeshSection = SECTION, tcp: bool = False
+    serve: Handler = echo,
+    serve_back: Handler = echo,
+    section: MeshSection = SECTION,
+    tcp: bool = False,
+    rekeys: tuple[Rekeying | None, Rekeying | None] = (None, None),
 ) -> AsyncIterator[Linked]:
-    """A running pair: `serve` answers at the listener, `serve_back` at the dialer."""
+    """A running pair: `serve` answers at the listener, `serve_back` at the dialer; `rekeys` are the dialer's and the
+    listener's."""
     left, right = await tcp_pair() if tcp else trio.testing.memory_stream_pair()
-    make_dialer, make_listener = await authenticate(left, right, section)
+    make_dialer, make_listener = await authenticate(left, right, section, *rekeys)
     dialer, listener = make_dialer(serve_back), make_listener(serve)
     async with trio.open_nursery() as nursery:
         await nursery.start(dialer.run)

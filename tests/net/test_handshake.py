@@ -6,15 +6,17 @@ import pytest
 import trio
 import trio.testing
 
-from meshnode.errors import HandshakeFailed
+from meshnode.errors import CertificateRefused, HandshakeFailed
 from meshnode.model.ids import NodeId
 from meshnode.net import Authenticated, Link, initiate, respond
-from meshnode.noise import Secrets
+from meshnode.noise import Preface, Responder, Secrets, StaticKey, prologue
 from tests.net.kit import (
     ALICE,
     BOB,
     HINT,
     INVITE,
+    MESH,
+    SECRETS,
     SECTION,
     ask,
     check,
@@ -175,8 +177,111 @@ async def test_a_refused_credential_of_the_listener() -> None:
 
 async def test_a_refused_credential_of_the_dialer_is_noticed_by_both() -> None:
     dialer, listener = await fail_both(me=NodeId(b"x" * 32))
-    assert "refused this node" in dialer
+    assert f"{BOB.short} refused this node: a revoked node" in dialer
     assert "a revoked node" in listener
+
+
+async def test_one_who_comes_with_an_invite_where_nobody_joins_is_told() -> None:
+    left, right = trio.testing.memory_stream_pair()
+    async with trio.open_nursery() as nursery:
+
+        async def listen() -> None:
+            with pytest.raises(HandshakeFailed, match="nobody joins here"):
+                await respond(right, responder(), check, timeout_s=5)
+
+        nursery.start_soon(listen)
+        with pytest.raises(HandshakeFailed, match="refused this node: nobody joins here"):
+            await initiate(left, initiator(secrets=INVITE, hint=HINT), check, timeout_s=5)
+
+
+async def test_the_words_of_a_refusal_are_sealed_and_short() -> None:
+    """A passive reader of the wire sees no reason; the dialer sees one printable line."""
+
+    def refuse(payload: bytes, remote_static: bytes) -> tuple[NodeId, None]:
+        raise CertificateRefused("because\x1b[2J" + "!" * 5000)
+
+    left, right = trio.testing.memory_stream_pair()
+    wire: list[bytes] = []
+    send = right.send_all
+
+    async def tapped(data: bytes) -> None:
+        wire.append(bytes(data))
+        await send(data)
+
+    right.send_all = tapped  # type: ignore[method-assign]
+    async with trio.open_nursery() as nursery:
+
+        async def listen() -> None:
+            with pytest.raises(HandshakeFailed, match="because"):
+                await respond(right, responder(), refuse, timeout_s=5)
+
+        nursery.start_soon(listen)
+        with pytest.raises(HandshakeFailed) as told:
+            await initiate(left, initiator(), check, timeout_s=5)
+    assert str(told.value).endswith("refused this node: because[2J" + "!" * (300 - 11))
+    assert b"because" not in b"".join(wire)
+
+
+async def test_a_refused_node_that_does_not_read_keeps_nobody(autojump_clock: trio.testing.MockClock) -> None:
+    left, right = trio.testing.memory_stream_pair()
+
+    def refuse(payload: bytes, remote_static: bytes) -> tuple[NodeId, None]:
+        async def stuck(data: bytes) -> None:
+            await trio.sleep_forever()
+
+        right.send_all = stuck  # type: ignore[method-assign]
+        raise CertificateRefused("no")
+
+    begin = trio.current_time()
+    async with trio.open_nursery() as nursery:
+
+        async def listen() -> None:
+            with pytest.raises(HandshakeFailed, match="refused: no"):
+                await respond(right, responder(), refuse, timeout_s=5)
+
+        nursery.start_soon(listen)
+        with pytest.raises(HandshakeFailed, match="refused this node's credential"):
+            await initiate(left, initiator(), check, timeout_s=5)
+    assert trio.current_time() - begin <= 1
+
+
+@pytest.mark.parametrize("record", [b"\x00\x20" + b"garbage!" * 4, b"\x00\x05short", b"\x00\x00\x00"])
+async def test_a_forged_first_record_is_no_acceptance(record: bytes) -> None:
+    left, right = trio.testing.memory_stream_pair()
+    async with trio.open_nursery() as nursery:
+
+        async def listen() -> None:
+            await respond(right, responder(), check, timeout_s=5)
+            await right.send_all(record)
+
+        nursery.start_soon(listen)
+        with pytest.raises(HandshakeFailed, match="record"):
+            await initiate(left, initiator(), check, timeout_s=5)
+
+
+async def test_a_first_record_in_pieces_is_waited_for_whole() -> None:
+    left, right = trio.testing.memory_stream_pair()
+    async with trio.open_nursery() as nursery:
+
+        async def listen() -> None:
+            found = await respond(right, responder(), check, timeout_s=5)
+            for byte in found.transport.seal(b"\x00first") + found.transport.seal(b"\x00second"):
+                await right.send_all(bytes([byte]))
+
+        nursery.start_soon(listen)
+        found = await initiate(left, initiator(), check, timeout_s=5)
+        assert found.transport.open(found.surplus)[:1] == [b"\x00first"]
+
+
+async def test_a_node_that_cannot_show_itself_fails_in_words() -> None:
+    def ended(preface: Preface) -> bytes:
+        raise CertificateRefused("this node's membership has ended")
+
+    left, right = trio.testing.memory_stream_pair()
+    machine = Responder(lambda _: SECRETS, StaticKey.generate(), ended, lambda _: prologue(MESH))
+    await left.send_all(initiator().bytes_to_send())
+    with pytest.raises(HandshakeFailed, match="membership has ended"):
+        await respond(right, machine, check, timeout_s=5)
 
 
 async def test_a_cancelled_handshake_closes_its_stream(autojump_clock: trio.testing.MockClock) -> None:

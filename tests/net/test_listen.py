@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import errno
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import pytest
 import trio
+import trio.lowlevel
 
 from meshnode.config.mesh import MeshSection
 from meshnode.errors import ConfigError, HandshakeFailed, StartError
@@ -36,9 +40,11 @@ class Door:
     def __init__(self, port: int) -> None:
         self.address = f"127.0.0.1:{port}"
         self.members: list[Link] = []
+        self.came_from: list[str] = []
         self.joiners: list[Link] = []
 
     async def on_member(self, found: Authenticated) -> None:
+        self.came_from.append(found.remote_host)
         link = Link(found, echo, SECTION)
         self.members.append(link)
         await link.run()
@@ -66,7 +72,7 @@ async def test_a_member_dials_in_and_both_can_ask() -> None:
         link = Link(found, echo, SECTION)
         await nursery.start(link.run)
         assert await read_all(await link.request(ask(), b"in")) == b"in"
-        assert opened.members[0].peer == ALICE
+        assert opened.members[0].peer == ALICE and opened.came_from == ["127.0.0.1"]
         assert await read_all(await opened.members[0].request(ask(), b"out")) == b"out"
         assert opened.joiners == []
 
@@ -166,3 +172,89 @@ async def test_a_port_in_use_is_said_with_its_address_and_a_word_that_is_none_is
     with pytest.raises(ConfigError, match="not an address"):
         await open_listeners("nowhere")
     await listeners[0].aclose()
+
+
+def ports(listeners: list[trio.SocketListener]) -> list[int]:
+    return [listener.socket.getsockname()[1] for listener in listeners]
+
+
+def families(listeners: list[trio.SocketListener]) -> list[int]:
+    return [listener.socket.family for listener in listeners]
+
+
+async def close(listeners: list[trio.SocketListener]) -> None:
+    for listener in listeners:
+        await listener.aclose()
+
+
+class System:
+    """Stands in for what listens: families that are missing, ports that are taken."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, fails: dict[str, list[int]]) -> None:
+        self.fails = fails
+        self.asked: list[tuple[str, int]] = []
+        self._open = trio.open_tcp_listeners
+        monkeypatch.setattr(trio, "open_tcp_listeners", self)
+
+    async def __call__(self, port: int, *, host: str, backlog: int) -> list[trio.SocketListener]:
+        self.asked.append((host, port))
+        if self.fails.get(host):
+            raise OSError(self.fails[host].pop(0), "as the system says")
+        # A name for each family on loopback, whatever families this machine has.
+        return await self._open(port, host="127.0.0.1" if host == "0.0.0.0" else "127.0.0.2", backlog=backlog)
+
+
+@pytest.mark.skipif(not socket.has_ipv6 or not Path("/proc/net/if_inet6").exists(), reason="no IPv6 on this machine")
+async def test_an_empty_host_is_both_families_on_one_port() -> None:
+    listeners = await open_listeners(":0")
+    assert families(listeners) == [socket.AF_INET, socket.AF_INET6]
+    assert len(set(ports(listeners))) == 1
+    opened = Door(ports(listeners)[0])
+    async with trio.open_nursery() as nursery:
+        await nursery.start(serve, listeners, Welcome(responder, check, opened.on_member), SECTION)
+        for host in ("127.0.0.1", "[::1]"):
+            found = await dial([f"{host}:{ports(listeners)[0]}"], initiator, check, SECTION)
+            await trio.aclose_forcefully(found.stream)
+        while len(opened.came_from) < 2:
+            await trio.lowlevel.checkpoint()
+        nursery.cancel_scope.cancel()
+    assert set(opened.came_from) == {"127.0.0.1", "::1"}
+
+
+@pytest.mark.parametrize("missing", [errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL])
+@pytest.mark.parametrize(("gone", "there"), [("::", "0.0.0.0"), ("0.0.0.0", "::")])
+async def test_a_machine_with_one_family_listens_with_that(
+    monkeypatch: pytest.MonkeyPatch, missing: int, gone: str, there: str
+) -> None:
+    system = System(monkeypatch, {gone: [missing]})
+    listeners = await open_listeners(":0")
+    assert len(listeners) == 1 and {host for host, _ in system.asked} == {gone, there}
+    await close(listeners)
+
+
+async def test_a_machine_with_no_family_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    System(monkeypatch, {"0.0.0.0": [errno.EAFNOSUPPORT], "::": [errno.EAFNOSUPPORT]})
+    with pytest.raises(StartError, match="cannot listen on :6375"):
+        await open_listeners(":6375")
+
+
+async def test_any_port_that_is_taken_in_one_family_is_left_for_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    system = System(monkeypatch, {"::": [errno.EADDRINUSE, errno.EADDRINUSE]})
+    listeners = await open_listeners(":0")
+    assert len(set(ports(listeners))) == 1 and len(system.asked) == 6
+    await close(listeners)
+    System(monkeypatch, {"::": [errno.EADDRINUSE] * 100})
+    with pytest.raises(StartError, match="no port is free in both"):
+        await open_listeners(":0")
+
+
+async def test_a_chosen_port_that_is_taken_in_one_family_is_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    System(monkeypatch, {"::": [errno.EADDRINUSE]})
+    with pytest.raises(StartError, match="cannot listen"):
+        await open_listeners(":16375")
+
+
+async def test_a_name_of_several_addresses_has_one_port() -> None:
+    listeners = await open_listeners("localhost:0")
+    assert len(set(ports(listeners))) == 1
+    await close(listeners)

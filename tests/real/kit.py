@@ -62,6 +62,9 @@ class NodeProcess:
 
     started: ClassVar[list[NodeProcess]] = []
 
+    quiet: tuple[str, ...] = ("--no-mdns",)
+    """No test speaks on the network of the machine that runs it."""
+
     def __init__(self, home: Path, *arguments: str, mesh: str = "none", level: str = "info") -> None:
         self.home = home
         self.mesh = mesh
@@ -93,7 +96,7 @@ class NodeProcess:
         assert not self.runs
         if self not in self.started:
             self.started.append(self)
-        line = [*MESHNODE, "up", "--home", str(self.home), "--api", "127.0.0.1:0", "--mesh", self.mesh]
+        line = [*MESHNODE, "up", "--home", str(self.home), "--api", "127.0.0.1:0", "--mesh", self.mesh, *self.quiet]
         self.lines = []
         process = self._process = subprocess.Popen(
             [*line, "--log-format", "json", *self._arguments],
