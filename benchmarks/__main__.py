@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 
-from benchmarks import gauge, peers, report, targets
+from benchmarks import gauge, handshake, peers, report, targets
 from benchmarks.build import BenchError, Tools, tools
 from benchmarks.cores import layout
 from benchmarks.figures import Figures, figures
@@ -59,6 +59,9 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _measure(options: argparse.Namespace, programs: Tools, directory: Path, stack: ExitStack) -> int:
+    _say("handshakes")
+    # Before any node runs beside it.
+    shaken = handshake.measure(quick=options.quick)
     engine = stack.enter_context(targets.engine(programs, directory))
     wanted: list[AbstractContextManager[Target]] = [
         targets.mesh(MESHES[name], engine.port, directory) for name in options.only
@@ -74,7 +77,7 @@ def _measure(options: argparse.Namespace, programs: Tools, directory: Path, stac
             _say(f"round {number + 1} of {options.rounds}: {target.title}")
             rounds[target.name].append(_round(programs, QUICK if options.quick else FULL, target, engine))
     measured = {t.name: figures(rounds[t.name], idle[t.name], t.start_s or None) for t in started}
-    _publish(options, started, measured)
+    _publish(options, started, measured, shaken)
     return 0 if len(started) == len(wanted) + 1 else 1
 
 
@@ -102,7 +105,12 @@ def _round(programs: Tools, phases: Sequence[Phase], target: Target, engine: Tar
     return {phase.name: run(programs.load, phase, target.port, target.pids, set(plan.load)) for phase in phases}
 
 
-def _publish(options: argparse.Namespace, started: Sequence[Target], measured: dict[str, Figures]) -> None:
+def _publish(
+    options: argparse.Namespace,
+    started: Sequence[Target],
+    measured: dict[str, Figures],
+    shaken: handshake.Handshake,
+) -> None:
     cores = os.sched_getaffinity(0)
     facts = report.Facts(
         machine=gauge.machine(cores),
@@ -115,12 +123,14 @@ def _publish(options: argparse.Namespace, started: Sequence[Target], measured: d
     print(report.conditions(facts), end="\n\n")
     print(report.figures_table(measured, {target.name: target.title for target in started}), end="\n\n")
     if verdicts:
-        print(report.gates_table(verdicts))
+        print(report.gates_table(verdicts), end="\n\n")
+    print(handshake.handshake_table(shaken))
     for target in started:
         if measured[target.name].errors:
             print(f"\n{target.title}: requests failed, the first with: {measured[target.name].first_error}")
     if options.json is not None:
-        options.json.write_text(json.dumps(report.as_json(measured, verdicts, facts), indent=2) + "\n")
+        found = report.as_json(measured, verdicts, facts) | {"handshake": handshake.as_json(shaken)}
+        options.json.write_text(json.dumps(found, indent=2) + "\n")
 
 
 def _say(text: str) -> None:

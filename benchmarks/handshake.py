@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
 
 import trio
@@ -35,6 +36,7 @@ from meshnode.model.ids import NodeId
 from meshnode.net import Authenticated, Link, LinkStream, Rekeying, initiate, respond
 from meshnode.net.socket_stream import adopt
 from meshnode.noise import Established, Initiator, Preface, Responder, Secrets, StaticKey, prologue
+from meshnode.observe import log
 
 MUST_CPU_MS = 1.0
 MUST_STALL_MS = 20.0
@@ -229,11 +231,12 @@ async def stalls_ms(windows: int) -> tuple[list[float], list[float]]:
 
 def measure(*, quick: bool = False) -> Handshake:
     """Everything, in 15 seconds (3 with `quick`)."""
+    log.configure(level="warning")
     dialler, listener = members()
     count, rounds, windows = (50, 3, 2) if quick else (200, 9, 12)
     gc.collect()
     noise, first, known = (
-        cpu_us(lambda judge=judge: shake(dialler, listener, judge), count, rounds)
+        cpu_us(partial(shake, dialler, listener, judge), count, rounds)
         for judge in (_not_judged, _judged_anew, _judged)
     )
     without, during = trio.run(stalls_ms, windows)

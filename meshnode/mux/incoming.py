@@ -204,6 +204,7 @@ class Incoming:
         stream = self._table.find(half, event.stream_id)
         if stream is None or not flow:
             return None
+        # Counted here and in `Mux.credit`, not by methods: each chunk passes.
         if not stream.unread:
             stream.unread_since = now
         stream.unread += flow

@@ -216,8 +216,9 @@ class Mux:
             connection.send_headers(stream.id, out.ending, end_stream=True)
         elif data or last:
             connection.send_data(stream.id, data, end_stream=last)
-        self._table.queued -= len(data)
-        self._table.sent += len(data)
+        table = self._table
+        table.queued -= len(data)
+        table.sent += len(data)
         if last:
             stream.local_done = True
             if stream.then_reset is not None and not stream.remote_done:

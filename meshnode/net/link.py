@@ -65,7 +65,8 @@ class Link:
             made_of.transport, self.peer, section, rekeying, trio.current_time(), initiator=made_of.initiator
         )
         self._on_renewed = on_renewed
-        self._section = section
+        self._ping_s = section.ping_s
+        self._write_buffer_bytes = section.write_buffer_bytes
         self._streams = Streams(self, on_open)
         self._pulse = Pulse(section)
         self._writers: list[LinkStream] = []
@@ -156,7 +157,7 @@ class Link:
 
     def room(self) -> int:
         """Bytes that may be queued before producers wait."""
-        return self._section.write_buffer_bytes - self.mux.queued
+        return self._write_buffer_bytes - self.mux.queued
 
     def waits_to_write(self, stream: LinkStream) -> None:
         """Wake this stream when there is room."""
@@ -237,7 +238,7 @@ class Link:
         while True:
             self.mux.ping(trio.current_time())
             self.flush()
-            await trio.sleep(self._section.ping_s)
+            await trio.sleep(self._ping_s)
             self._pulse.beat()
             self._channel.tick(trio.current_time())
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
+from random import Random
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
@@ -71,6 +72,13 @@ class TestSuccess:
         assert answered.remote_static == pair.initiator_key.public
         assert answered.remote_payload == b"from dialler"
         assert dialled.preface == answered.preface == MEMBER
+
+    def test_both_sides_have_the_same_handshake_hash_and_no_two_handshakes_do(self) -> None:
+        found = [Pair().finish() for _ in range(3)]
+        bindings = [dialled.transport.binding for dialled, _ in found]
+        assert bindings == [answered.transport.binding for _, answered in found]
+        assert len({*bindings}) == 3
+        assert {len(binding) for binding in bindings} == {32}
 
     def test_records_flow_both_ways_afterwards(self) -> None:
         dialled, answered = Pair().finish()
@@ -245,6 +253,24 @@ class TestDamage:
             assert_over(pair.responder)
             bit += 1
         assert size > 60
+
+    @pytest.mark.parametrize("message", [1, 2, 3])
+    def test_a_thousand_flips_in_each_message_of_a_handshake_with_credentials(self, message: int) -> None:
+        """As large as two certificates make it; both directions."""
+        rng = Random(message)
+        payload = rng.randbytes(600)
+        static = StaticKey.generate()
+        for _ in range(1000):
+            first = Initiator(MEMBER, SECRETS, static, payload, prologue(MESH))
+            second = Responder(lambda _: SECRETS, static, lambda _: payload, lambda _: prologue(MESH))
+            ends: list[Initiator | Responder] = [first, second, first]
+            for number in range(1, message):
+                assert ends[number % 2].receive(ends[number - 1].bytes_to_send()) is None or number == 2
+            wire = ends[message - 1].bytes_to_send()
+            receiver = ends[message % 2]
+            with pytest.raises(HandshakeFailed):
+                receiver.receive(flipped(wire, rng.randrange(len(wire) * 8)) + bytes(2048))
+            assert_over(receiver)
 
     @pytest.mark.parametrize("size", [2049, 65_535])
     def test_an_oversized_message_is_refused_by_its_length_alone(self, size: int) -> None:

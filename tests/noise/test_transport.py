@@ -147,3 +147,41 @@ def test_the_reserved_nonce_is_never_used() -> None:
         sender.seal(b"one too many")
     with pytest.raises(ProtocolViolation, match="nonce"):
         receiver.open(b"\x00\x11" + bytes(17))
+
+
+def test_opening_stops_behind_a_record_that_says_so() -> None:
+    sender, receiver = pair()
+    wire = sender.seal(b"\x00a") + sender.seal(b"\x03switch") + sender.seal(b"\x00b") + b"\x00"
+    assert receiver.open(wire, until=2) == [b"\x00a", b"\x03switch"]
+    assert receiver.open(b"", until=2) == [b"\x00b"]
+    assert receiver.take_rest() == b"\x00"
+    assert receiver.take_rest() == b""
+
+
+def test_the_rest_is_what_may_be_under_other_keys() -> None:
+    sender, receiver = pair()
+    next_sender, next_receiver = Transport(b"c" * 32, b"d" * 32), Transport(b"d" * 32, b"c" * 32)
+    wire = sender.seal(b"\x03") + next_sender.seal(b"\x00new")
+    assert receiver.open(wire[:-5], until=2) == [b"\x03"]
+    assert next_receiver.open(receiver.take_rest()) == []
+    assert next_receiver.open(wire[-5:]) == [b"\x00new"]
+
+
+def test_peeking_takes_nothing() -> None:
+    sender, receiver = pair()
+    wire = sender.seal(b"first") + sender.seal(b"second")
+    for size in range(2 + 5 + 16):
+        assert receiver.peek(wire[:size]) is None
+    assert receiver.peek(wire) == receiver.peek(wire[:23]) == b"first"
+    assert receiver.opened == Volume(0, 0)
+    assert receiver.open(wire) == [b"first", b"second"]
+
+
+@pytest.mark.parametrize("wire", [b"\x00\x00\x00", b"\x00\x10" + bytes(16), b"\x00\x11" + bytes(17)])
+def test_peeking_at_a_forged_record_is_a_violation(wire: bytes) -> None:
+    with pytest.raises(ProtocolViolation):
+        pair()[1].peek(wire)
+
+
+def test_a_transport_keeps_what_binds_it() -> None:
+    assert Transport(*KEYS, b"hash").binding == b"hash"

@@ -8,8 +8,11 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from noise.backends.default import noise_backend
 from noise.connection import Keypair, NoiseConnection
+from noise.exceptions import NoiseProtocolNameError
 
+from meshnode.noise.backend import BACKEND
 from meshnode.noise.session import SUITE
 from tests.kit import noise_spec
 
@@ -38,8 +41,8 @@ VECTORS = load()
 needs_vectors = pytest.mark.skipif(not VECTORS, reason=f"no published vectors in {FOLDER}")
 
 
-def through_noiseprotocol(vector: Vector, side: str) -> Any:
-    connection = NoiseConnection.from_name(vector["protocol_name"].encode())
+def through_noiseprotocol(vector: Vector, side: str, backend: Any = noise_backend) -> Any:
+    connection = NoiseConnection.from_name(vector["protocol_name"].encode(), backend)
     connection.set_prologue(bytes.fromhex(vector[f"{side}_prologue"]))
     if psks := vector.get(f"{side}_psks"):
         connection.set_psks(psks=[bytes.fromhex(psk) for psk in psks])
@@ -62,7 +65,28 @@ def through_noiseprotocol(vector: Vector, side: str) -> Any:
 @pytest.mark.filterwarnings("ignore:One of ephemeral keypairs is already set")
 @pytest.mark.parametrize("vector", VECTORS or [{"protocol_name": "absent"}], ids=lambda vector: vector["protocol_name"])
 def test_noiseprotocol_reproduces_a_published_vector(vector: Vector) -> None:
-    writer, reader = through_noiseprotocol(vector, "init"), through_noiseprotocol(vector, "resp")
+    reproduce(vector, noise_backend)
+
+
+@needs_vectors
+@pytest.mark.filterwarnings("ignore:One of ephemeral keypairs is already set")
+def test_our_backend_reproduces_the_vectors_of_our_suite() -> None:
+    ours = [vector for vector in VECTORS if vector["protocol_name"] == SUITE.decode()]
+    for vector in ours:
+        reproduce(vector, BACKEND)
+    assert ours
+
+
+@pytest.mark.parametrize(
+    "name", ["Noise_XX_25519_AESGCM_SHA256", "Noise_XX_448_ChaChaPoly_SHA256", "Noise_XX_25519_ChaChaPoly_SHA512"]
+)
+def test_our_backend_knows_no_other_suite(name: str) -> None:
+    with pytest.raises(NoiseProtocolNameError):
+        NoiseConnection.from_name(name, BACKEND)
+
+
+def reproduce(vector: Vector, backend: Any) -> None:
+    writer, reader = through_noiseprotocol(vector, "init", backend), through_noiseprotocol(vector, "resp", backend)
     for message in vector["messages"]:
         payload, ciphertext = bytes.fromhex(message["payload"]), bytes.fromhex(message["ciphertext"])
         if writer.handshake_finished:
