@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 ARGS   ?=
+SECONDS ?= 60
 
-.PHONY: run test check format bench clean
+.PHONY: run test fuzz check format bench clean
 
 $(VENV)/.run: pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -23,6 +24,14 @@ run: $(VENV)/.run            ## start a node, ask its model one question, keep s
 
 test: $(VENV)/.dev           ## every test
 	$(BIN)/python -m pytest $(ARGS)
+
+$(VENV)/.fuzz: $(VENV)/.dev
+	@echo "installing the fuzzer into $(VENV)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --only-binary atheris -e '.[fuzz]'
+	@touch $@
+
+fuzz: $(VENV)/.fuzz          ## every decoder against a fuzzer, SECONDS each (ARGS="mux" for one)
+	$(BIN)/python -m tests.fuzz $(SECONDS) $(ARGS)
 
 check: $(VENV)/.dev          ## lint and types
 	$(BIN)/ruff check .

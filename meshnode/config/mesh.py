@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
+
+from msgspec import Meta
 
 from meshnode.config.types import Bytes, Positive, Seconds, Whole
+
+# What HTTP/2 grants before it is told otherwise (RFC 9113 §6.9.2): less would be exceeded before a peer knows.
+Window = Annotated[int, Meta(ge=65_535, le=2**31 - 1)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +39,18 @@ class MeshSection:
     dials: Positive = 16
     # Whether this node forwards other nodes' requests.
     relay: bool = True
+    # How requests of this node pass relays: in a tunnel that only their server can open, or readable by each relay, which
+    # may then send them to a better server. A request's own header x-meshnode-privacy goes first.
+    relay_class: Literal["sealed", "open"] = "sealed"
+    # Tunnels of others through this node: each may hold two stream windows each way, so that 256 hold at most 256 MiB,
+    # and half of them may come from one neighbour.
+    tunnels: Positive = 256
+    # Of one origin: it keeps one to each server, and no more than 64.
+    tunnels_per_origin: Positive = 64
+    # Tunnels of this node that are kept between uses; the one unused longest ends first.
+    tunnels_kept: Positive = 64
+    # An unused tunnel ends after so long: a conversation has pauses, and opening anew costs a handshake.
+    tunnel_idle_s: Seconds = 600.0
     # A handshake that takes longer is a scanner or a dead path.
     handshake_timeout_s: Seconds = 5.0
     # Connections in handshake at once: each costs two Diffie-Hellman operations and a task.
@@ -57,8 +74,8 @@ class MeshSection:
     ping_misses: Positive = 3
     # Streams each way on one link, unread bytes of one stream, of all streams together in flight.
     streams: Positive = 1024
-    stream_window_bytes: Bytes = 256 * 1024
-    link_window_bytes: Bytes = 4 << 20
+    stream_window_bytes: Window = 256 * 1024
+    link_window_bytes: Window = 4 << 20
     # Unread bytes of one link in all; above it the stream that has been unread longest is cancelled.
     link_buffer_bytes: Bytes = 8 << 20
     # Streams a peer may cancel: a full table at once, then so many a minute (more while others end well). A peer that
@@ -72,3 +89,14 @@ class MeshSection:
     write_buffer_bytes: Bytes = 1 << 20
     # Up to this many nodes everyone is linked to everyone (protocol.md §5).
     full_mesh_nodes: Whole = 16
+    # Above it: links each node keeps, whoever dialled; HyParView's active view is log10(n) + 1, doubled for 10,000 nodes
+    # because a third of them may go at once.
+    active_links: Whole = 8
+    # Of these, links it chose and dialled itself: whoever fills the others (eclipse) does not fill these.
+    chosen_links: Whole = 4
+    # Nodes at hand to choose from, a random sample; three losses in four still leave two views' worth.
+    passive_nodes: Positive = 64
+    # Between two exchanges of a chosen link for another, by which the graph keeps mixing.
+    swap_s: Seconds = 30.0
+    # Links it did not choose; of more, some are closed. Where all choose at random, 10,000 nodes have 15 at most.
+    accepted_links: Positive = 16

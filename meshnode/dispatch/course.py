@@ -1,7 +1,7 @@
 """The course of one request at its origin: which server is tried next, and over whom, as servers and relays fail.
 
-The plan's order, but a server that was lost only because the relay before it died is tried again on another way, after
-the servers that have not been tried. Not for trying (dispatcher.py) nor for ways and plans (routing).
+The plan's order, but a server that was lost only because the way to it broke is tried again on another one, after the
+servers that have not been tried. Not for trying (dispatcher.py) nor for ways and plans (routing).
 """
 
 from __future__ import annotations
@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
 
 class Course:
-    """`next()` until it gives None; `failed` for each attempt that did not answer. `number` counts from 1."""
+    """`next()` until it gives None; `failed` for each attempt that did not answer. `number` counts from 1.
+
+    `link` gives the live link to a neighbour.
+    """
 
     def __init__(
         self,
@@ -38,6 +41,7 @@ class Course:
         self._view = view
         self._link = link
         self._lost: set[NodeId] = set()
+        self._again: set[NodeId] = set()
 
     def next(self) -> Attempt | None:
         """The attempt to make now, past every relay that was lost; None when `most` were made or none is left."""
@@ -52,12 +56,20 @@ class Course:
             return attempt
         return None
 
-    def failed(self, attempt: Attempt) -> None:
-        """It did not answer. If the link to its first relay is gone, the server may be well."""
+    def failed(self, attempt: Attempt, *, cut: bool = False) -> None:
+        """It did not answer. If the link to its first relay is gone, or the way was `cut` farther on, the server may be
+        well."""
         if len(attempt.path) < 3:
             return
         relay = attempt.path[1]
         link = self._link(relay)
         if link is None or link.reason is not None:
             self._lost.add(relay)
-            self._waiting.append(attempt)
+        elif not cut:
+            return
+        elif attempt.node in self._again:
+            self._lost.add(relay)
+        else:
+            # The relay knows by now which of its links broke, and may have another.
+            self._again.add(attempt.node)
+        self._waiting.append(attempt)

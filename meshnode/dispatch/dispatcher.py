@@ -17,18 +17,18 @@ import trio
 
 from meshnode.config.dispatch import DispatchSection
 from meshnode.dialects.facts import rewrite_model
-from meshnode.dispatch import remote
+from meshnode.dispatch import remote, ways, wire
 from meshnode.dispatch.course import Course
 from meshnode.dispatch.delivered import Delivered
 from meshnode.dispatch.local import Local
 from meshnode.dispatch.watch import Watch
-from meshnode.dispatch.wire import envelope_of
 from meshnode.errors import DeadlineExceeded, NoPeerReachable, Overloaded, PeerFailed, RequestError
 from meshnode.model.ids import NodeId
 from meshnode.observe import log
 from meshnode.routing import Attempt, Flight, Plan, Router, reason
 
 if TYPE_CHECKING:
+    from meshnode.mesh.tunnels import Tunnels
     from meshnode.model.answer import Answer
     from meshnode.model.job import Job
     from meshnode.model.view import View
@@ -48,7 +48,9 @@ REQUEST_ID_CHARACTERS = 96
 class Surroundings:
     """What dispatch needs of the node around it, handed in by node.py.
 
-    `link` gives the live link to a neighbour; `may(node, role)` says whether a node's certificate gives it a role.
+    `link` gives the live link to a neighbour, `tunnels` the virtual links of the present membership; `relay_class` is
+    how requests pass relays unless they say it themselves; `may(node, role)` says whether a node's certificate gives it
+    a role.
     """
 
     me: NodeId
@@ -59,13 +61,18 @@ class Surroundings:
     local: Local
     metrics: Metrics
     may: Callable[[NodeId, str], bool]
+    tunnels: Callable[[], Tunnels]
+    relay_class: str
 
 
 @dataclass(frozen=True, slots=True)
 class _Tried:
-    """The server that answered, as the `number`th of `plan`'s attempts, counted from 1."""
+    """The server that answered, as the `number`th of `plan`'s attempts, counted from 1. `path`: the nodes that the
+    answer came by; `privacy`: what those between could read."""
 
     answer: Answer
+    path: tuple[NodeId, ...]
+    privacy: str
     attempt: Attempt
     flight: Flight
     number: int
@@ -99,7 +106,7 @@ class Dispatcher:
         except BaseException:
             self._settle("", "", "cancelled")
             raise
-        node = self._name(tried.attempt)
+        node = around.view().name(tried.path[-1])
         around.metrics.first_token(tried.attempt.model, node, trio.current_time() - began)
         headers, ended = self._headers(tried, plan), self._at_end(tried, node, job.deadline)
         return Delivered(tried.answer, headers, self._section.silence_s, self._watch, ended, job.deadline)
@@ -117,13 +124,13 @@ class Dispatcher:
             flight = around.router.started(attempt, job.facts.prompt_tokens, trio.current_time())
             try:
                 with trio.CancelScope(deadline=until) as patience:
-                    answer = await self._try(job, sent_as, course.number, attempt)
+                    tried = await self._try(job, sent_as, course.number, attempt, flight)
             except RequestError as error:
                 self._learn(flight, error)
                 if not error.elsewhere:
                     raise
                 last = error
-                course.failed(attempt)
+                course.failed(attempt, cut=isinstance(error, PeerFailed) and ways.cut(around, job, attempt))
                 # Without the error's text: an engine's may quote the prompt.
                 logger.info("a server did not answer", job=job.id, node=self._name(attempt), attempt=course.number,
                             code=error.code)  # fmt: skip
@@ -136,22 +143,31 @@ class Dispatcher:
                     short = job.deadline < began + phase_s - HASTY_S
                     (around.router.cancelled if short else around.router.failed)(flight, trio.current_time())
                     raise self._too_slow(job, attempt, trio.current_time() - began)
-                around.router.first_token(flight, trio.current_time())
-                return _Tried(answer, attempt, flight, course.number)
+                self._answered(tried)
+                return tried
         raise last if last is not None else NoPeerReachable(f"nobody was left to ask for {job.facts.model!r}")
 
-    async def _try(self, job: Job, sent_as: str, number: int, attempt: Attempt) -> Answer:
+    async def _try(self, job: Job, sent_as: str, number: int, attempt: Attempt, flight: Flight) -> _Tried:
+        around = self._around
+        asked = job
         if attempt.model != job.facts.model:
             facts = dataclasses.replace(job.facts, model=attempt.model)
             job = dataclasses.replace(job, body=rewrite_model(job.body, attempt.model), facts=facts)
-        if attempt.node == self._around.me:
-            return await self._around.local.serve(job)
-        name = self._name(attempt)
-        link = self._around.link(attempt.path[1])
-        if link is None:
-            raise PeerFailed(f"{name} cannot be reached: the link is gone")
-        envelope = envelope_of(dataclasses.replace(job, id=sent_as), number, attempt.node, trio.current_time())
-        return await remote.ask(link, envelope, job.body, self._around.me, name)
+        if attempt.node == around.me:
+            return _Tried(await around.local.serve(job), attempt.path, ways.DIRECT, attempt, flight, number)
+        way = await ways.find(around, job, attempt)
+        sent, now = dataclasses.replace(job, id=sent_as), trio.current_time()
+        envelope = wire.envelope_of(sent, number, attempt.node, now, free=ways.free(asked, attempt, way))
+        answer = await remote.ask(way.link, envelope, job.body, around.me, self._name(attempt))
+        return _Tried(answer, ways.passed(way, answer.headers), way.privacy, attempt, flight, number)
+
+    def _answered(self, tried: _Tried) -> None:
+        now = trio.current_time()
+        if tried.path[-1] == tried.attempt.node:
+            self._around.router.first_token(tried.flight, now)
+        else:
+            # A relay chose another server: how quick that is says nothing of the one that was meant.
+            self._around.router.cancelled(tried.flight, now)
 
     def _learn(self, flight: Flight, error: RequestError) -> None:
         now = trio.current_time()
@@ -189,10 +205,11 @@ class Dispatcher:
     def _headers(self, tried: _Tried, plan: Plan) -> dict[str, str]:
         view = self._around.view()
         return {
-            **tried.answer.headers,
-            "x-meshnode-node": _visible(self._name(tried.attempt)),
+            **{name: value for name, value in tried.answer.headers.items() if name != wire.PATH},
+            "x-meshnode-node": _visible(view.name(tried.path[-1])),
             "x-meshnode-model": _visible(tried.attempt.model),
-            "x-meshnode-path": _visible(" > ".join(view.name(node) for node in tried.attempt.path)),
+            "x-meshnode-path": _visible(" > ".join(view.name(node) for node in tried.path)),
+            "x-meshnode-privacy": tried.privacy,
             "x-meshnode-reason": _visible(reason(plan, tried.number - 1)),
             "x-meshnode-attempts": str(tried.number),
         }

@@ -38,8 +38,28 @@ if TYPE_CHECKING:
 
 logger = log.get("dispatch")
 
-BODIES_HELD = 2
-"""Bodies of the largest size that one peer's jobs may hold here together: 64 MiB (reliability.md T15)."""
+HELD_BYTES = 40 << 20
+"""Bodies that one peer's jobs may hold here together, but for a single larger one: with what its link may hold, less
+than 64 MiB (reliability.md T15)."""
+
+
+class _Body:
+    """A request's body as it comes: pieces, joined once. A buffer that grows would leave holes of every size."""
+
+    __slots__ = ("_pieces", "size")
+
+    def __init__(self) -> None:
+        self._pieces: list[bytes] = []
+        self.size = 0
+
+    def add(self, piece: bytes) -> None:
+        self._pieces.append(piece)
+        self.size += len(piece)
+
+    def whole(self) -> bytes:
+        """All of it; the pieces are given up."""
+        self._pieces = [b"".join(self._pieces)]
+        return self._pieces[0]
 
 
 class Inbound:
@@ -63,14 +83,14 @@ class Inbound:
         """Answer one stream. Whatever goes wrong becomes an error head or an error trailer."""
         self.running += 1
         kind, outcome = "refuse", "cancelled"
-        body = bytearray()
+        body = _Body()
         try:
             envelope = wire.read((await stream.head()).items())
             kind = "serve" if envelope.target == self._around.me else "relay"
             with trio.fail_after(envelope.remaining_s):
                 self._check(envelope, link)
                 await self._read_body(link.peer, stream, body)
-                answer = await (self._answer if kind == "serve" else self._pass_on)(envelope, bytes(body))
+                answer = await (self._answer if kind == "serve" else self._pass_on)(envelope, body.whole())
             outcome = await self._copy(answer, stream)
         except (RequestError, DecodeError, trio.TooSlowError) as error:
             refusal = _as_request_error(error)
@@ -81,7 +101,7 @@ class Inbound:
             logger.debug("the asking peer went away", peer=link.peer.short, reason=str(error))
         finally:
             self.running -= 1
-            self._held[link.peer] -= len(body)
+            self._held[link.peer] -= body.size
             if not self._held[link.peer]:
                 del self._held[link.peer]
             self._around.metrics.served(kind, outcome)
@@ -122,15 +142,16 @@ class Inbound:
             raise NoPeerReachable(f"there is no path from {view.name(self._around.me)} to {target}")
         return await remote.ask(link, envelope, body, self._around.me, target)
 
-    async def _read_body(self, peer: NodeId, stream: LinkStream, body: bytearray) -> None:
+    async def _read_body(self, peer: NodeId, stream: LinkStream, body: _Body) -> None:
         """Fill `body`. What one peer's jobs hold together is bounded too: a thousand streams may not each bring the
         most."""
-        while data := await stream.receive_some():
-            body += data
-            self._held[peer] += len(data)
-            if len(body) > self._body_limit:
+        most = max(HELD_BYTES, self._body_limit)
+        while piece := await stream.receive_some():
+            body.add(piece)
+            self._held[peer] += len(piece)
+            if body.size > self._body_limit:
                 raise BodyTooLarge(f"request bodies may have {self._body_limit} bytes here")
-            if self._held[peer] > BODIES_HELD * self._body_limit:
+            if self._held[peer] > most:
                 raise Overloaded("this node holds as much of one peer's requests as it takes", retry_after_s=1.0)
 
     async def _copy(self, answer: LocalAnswer | RemoteAnswer, stream: LinkStream) -> str:

@@ -26,7 +26,10 @@ DONE = "meshnode-done"
 ERROR = "meshnode-error"
 MESSAGE = "meshnode-message"
 
-PASSED_ON = ("content-type", "retry-after")
+PATH = "meshnode-path"
+"""Of a job: the nodes that have passed it on, origin first. Of an answer: the same with its server at the end."""
+
+PASSED_ON = ("content-type", "retry-after", PATH)
 """Headers of an answer that travel, besides x-meshnode-*: the rest describe the engine's own connection."""
 
 _PRIORITIES = {priority.name.lower(): priority for priority in Priority}
@@ -34,7 +37,8 @@ _PRIORITIES = {priority.name.lower(): priority for priority in Priority}
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """What a hop must know of a job without reading its body. `remaining_s` counts from receipt."""
+    """What a hop must know of a job without reading its body. `remaining_s` counts from receipt. `free`: its relays may
+    choose a better server."""
 
     id: str
     route: str
@@ -48,6 +52,7 @@ class Envelope:
     priority: Priority
     owner: str
     traceparent: str
+    free: bool = False
 
     def job(self, body: bytes, facts: Facts, now: float) -> Job:
         """The job this envelope and `body` make at this node."""
@@ -69,7 +74,7 @@ class Envelope:
         )
 
 
-def envelope_of(job: Job, attempt: int, target: NodeId, now: float) -> Envelope:
+def envelope_of(job: Job, attempt: int, target: NodeId, now: float, *, free: bool = False) -> Envelope:
     """The envelope of `job` as its origin sends it to `target`, at the `attempt`th try, counted from 1."""
     return Envelope(
         id=job.id,
@@ -84,6 +89,7 @@ def envelope_of(job: Job, attempt: int, target: NodeId, now: float) -> Envelope:
         priority=job.priority,
         owner=job.owner,
         traceparent=job.traceparent,
+        free=free,
     )
 
 
@@ -100,10 +106,12 @@ def write(envelope: Envelope, me: NodeId) -> Headers:
         ("meshnode-target", envelope.target.text),
         ("meshnode-remaining-ms", str(max(0, int(min(envelope.remaining_s, MAX_REMAINING_S) * 1000)))),
         ("meshnode-hops", str(envelope.hops_left - 1)),
-        ("meshnode-path", ",".join(node.text for node in (*envelope.path, me))),
+        (PATH, write_path((*envelope.path, me))),
         ("meshnode-label", envelope.label.value),
         ("meshnode-priority", envelope.priority.name.lower()),
     ]
+    if envelope.free:
+        headers.append(("meshnode-choice", "free"))
     if envelope.owner:
         headers.append(("meshnode-owner", envelope.owner))
     if envelope.traceparent:
@@ -116,11 +124,24 @@ def passed_on(headers: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in headers.items() if name in PASSED_ON or name.startswith("x-meshnode-")}
 
 
+def write_path(path: Iterable[NodeId]) -> str:
+    """Nodes in order."""
+    return ",".join(node.text for node in path)
+
+
+def read_path(text: str) -> tuple[NodeId, ...]:
+    """What `write_path` wrote, of at most a server and the nodes before it. Raises DecodeError."""
+    parts = text.split(",", MAX_HOPS + 1)
+    if len(parts) > MAX_HOPS + 1:
+        raise DecodeError("a path of too many nodes")
+    return tuple(NodeId.parse(part) for part in parts)
+
+
 def read(headers: Iterable[tuple[str, str]]) -> Envelope:
     """Read a peer's headers. Raises DecodeError for whatever `write` would not have written."""
     found = dict(headers)
     try:
-        path = tuple(NodeId.parse(part) for part in found["meshnode-path"].split(",", MAX_HOPS + 1))
+        path = read_path(found[PATH])
         envelope = Envelope(
             id=found["meshnode-job"],
             route=found[":path"],
@@ -134,8 +155,9 @@ def read(headers: Iterable[tuple[str, str]]) -> Envelope:
             priority=_PRIORITIES[found["meshnode-priority"]],
             owner=found.get("meshnode-owner", ""),
             traceparent=found.get("traceparent", ""),
+            free=found.get("meshnode-choice") == "free",
         )
-    except (KeyError, ValueError) as error:
+    except (KeyError, ValueError, OverflowError) as error:
         raise DecodeError(f"a job's headers do not make sense: {error}") from error
     bounded = (
         0 < len(envelope.id) <= 128

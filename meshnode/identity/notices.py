@@ -68,9 +68,9 @@ class _Rotated:
     member: NodeId | None
 
     @property
-    def rank(self) -> tuple[int, bytes]:
-        """Higher wins."""
-        return (self.statement.generation, self.notice.body)
+    def rank(self) -> tuple[int, bytes, bytes]:
+        """Higher wins. Two signers may say the same: each vouches for it, and one may be revoked."""
+        return (self.statement.generation, self.notice.body, self.member or b"")
 
 
 class Notices:
@@ -138,8 +138,9 @@ class Notices:
         return tuple(known.statement for known in self._rotations)
 
     def void_secrets(self) -> frozenset[bytes]:
-        """Network secrets made by members whom the root has revoked since: behind all others (`Mesh.settled`)."""
-        return self._void
+        """Network secrets made by members whom the root has revoked since, and for which nobody else vouches: behind all
+        others (`Mesh.settled`)."""
+        return self._void - {known.statement.secret for known in self._rotations}
 
     def forget_old(self, now: int) -> bool:
         """Drop what is too old to matter: the root's notices after 90 days, members' after 60. Whether any was."""
@@ -180,7 +181,7 @@ class Notices:
         statement = entry.statement
         if statement.generation > statement.at + (ROOT_LEAD if entry.member is None else 0):
             raise CertificateRefused("the rotation's generation is ahead of all clocks")
-        if any(known.notice.body == entry.notice.body for known in self._rotations):
+        if any(known.rank == entry.rank for known in self._rotations):
             return None
         kept = _highest([*self._rotations, entry])
         if entry not in kept:

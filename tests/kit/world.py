@@ -239,7 +239,7 @@ class World:
         )  # fmt: skip
         around = Surroundings(
             member.me, config.mesh.relay, member.view, member.link, router, local, Metrics(),
-            lambda node, role: role in member.roles(node),
+            lambda node, role: role in member.roles(node), lambda: member.mesh.tunnels, config.mesh.relay_class,
         )  # fmt: skip
         watch = Watch()
         serving.append(Inbound(around, Seen(1000, 900.0), 1 << 20))

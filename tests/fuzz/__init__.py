@@ -1,0 +1,1 @@
+"""Every decoder against bytes that nobody meant: one small target each, fuzzed by `make fuzz`, replayed by pytest."""

@@ -1,0 +1,158 @@
+"""A member that means no good, and strangers in thousands: a real node stands them, and its other links do not notice.
+
+bravo asks and alpha serves, neither can be dialled, so everything between them passes the victim. Each attack is
+bounded by count. What is measured is shown with `pytest -s`; of times only the one with a bound in reliability.md is
+asserted, against an idle phase of the same run.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from statistics import median
+
+import openai
+import pytest
+
+from tests.real.attacks import BREACHES, CONFIG, DEAF, HELLO, NUISANCES, Attack, Scene
+from tests.real.hostile import Attacker, Closed, Gauge, Papers
+from tests.real.kit import PATIENCE_S, Caller, EngineThread, Nodes, say, see_each_other, until
+
+pytestmark = pytest.mark.real
+
+MIB = 1 << 20
+MOST_GROWTH = 64 * MIB
+"""reliability.md T15."""
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+    folder = tmp_path_factory.mktemp("hostile")
+    with EngineThread(slots=64) as engine, Nodes(folder) as nodes:
+        victim = nodes.add("victim", mesh="127.0.0.1:0", config=CONFIG)
+        alpha = nodes.add("alpha", "--engine-url", engine.url, config=CONFIG)
+        bravo = nodes.add("bravo", config=CONFIG)
+        see_each_other((victim, alpha, bravo), {"fake-model"})
+        body = {"model": "fake-model", "messages": HELLO, "stream": True, "fake": {"tokens": 9, "hang": "stream"}}
+        with Caller(bravo, "/v1/chat/completions", body) as standing:
+            standing.read_until(b"t0 ")
+            scene = Scene(victim, alpha, bravo, engine, folder, standing)
+            scene.ask()
+            yield scene
+            say("attacks, growth of the victim's memory, outcome", *scene.table)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What an attack came to: whether the victim ended the link over it, and the most memory it cost, in bytes."""
+
+    papers: Papers
+    closed: bool
+    growth: int
+
+
+def carry_out(scene: Scene, name: str, attack: Attack) -> Outcome:
+    """Join, attack, and see that nobody else has noticed."""
+    papers = scene.attacker()
+    with Gauge(scene.victim.pid) as gauge, Attacker(papers, scene.victim, deaf=name in DEAF) as attacker:
+        assert attacker.granted
+        try:
+            attacker.greet()
+            attack(attacker, papers, scene)
+            if name not in DEAF:
+                attacker.fence()
+            # What is wrong on a stream is found when the stream is read, after the fence.
+            closed = name in BREACHES and attacker.closed.wait(PATIENCE_S)
+        except Closed:
+            closed = True
+        scene.undisturbed()
+    return Outcome(papers, closed, gauge.growth)
+
+
+def note(scene: Scene, name: str, outcome: Outcome, end: str) -> None:
+    """A line of the table."""
+    words = scene.said_of(outcome.papers) if outcome.closed else ""
+    scene.table.append(f"\n    {name:<30} {outcome.growth / MIB:6.1f} MiB  {end}{words and f': {words}'}")
+
+
+@pytest.mark.parametrize("name", BREACHES)
+def test_who_breaks_the_protocol_is_shut_out(scene: Scene, name: str) -> None:
+    outcome = carry_out(scene, name, BREACHES[name])
+    with Attacker(outcome.papers, scene.victim) as again:
+        let_in = again.granted
+    note(scene, name, outcome, f"{'closed' if outcome.closed else 'OPEN'}, {'LET IN AGAIN' if let_in else 'shut out'}")
+    assert outcome.growth < MOST_GROWTH
+    assert outcome.closed
+    assert not let_in
+    scene.undisturbed()
+
+
+@pytest.mark.parametrize("name", NUISANCES)
+def test_who_is_a_nuisance_costs_little(scene: Scene, name: str) -> None:
+    outcome = carry_out(scene, name, NUISANCES[name])
+    note(scene, name, outcome, "closed" if outcome.closed else "open")
+    assert outcome.growth < MOST_GROWTH
+    until(lambda: scene.victim.status()["requests"]["for_peers"] == 1, "only the standing answer runs")
+    scene.undisturbed()
+
+
+ROUNDS = 5
+STRANGERS = 10_000
+LEAST_P99_S = 0.010
+"""Below it a difference is the machine's, not the strangers': a round trip is HTTP twice and two links each way."""
+
+
+def test_strangers_in_thousands_are_hardly_noticed(scene: Scene) -> None:
+    """Idle and busy phases take turns, and the middle one of each counts: what else the machine does meets both."""
+    idle: list[float] = []
+    busy: list[float] = []
+    with Gauge(scene.victim.pid) as gauge:
+        for _ in range(ROUNDS):
+            idle.append(p99(round_trips(scene, 200)))
+            busy.append(p99(round_trips_among(scene, STRANGERS // ROUNDS)))
+    quiet, loud = median(idle), median(busy)
+    say(
+        f"{STRANGERS} strangers: {gauge.growth / MIB:.1f} MiB, 0 bytes;",
+        f"p99 of round trips {quiet * 1000:.1f} ms, among them {loud * 1000:.1f} ms",
+    )
+    assert gauge.growth < MOST_GROWTH
+    assert scene.victim.status()["mesh"]["nodes"] == 3
+    scene.undisturbed()
+    assert loud < 2 * max(quiet, LEAST_P99_S)
+
+
+def round_trips(scene: Scene, count: int) -> list[float]:
+    """Seconds of requests from bravo by way of the victim to alpha, one after another."""
+    with scene.bravo.openai() as client:
+        return [round_trip(client) for _ in range(count)]
+
+
+def round_trips_among(scene: Scene, strangers: int) -> list[float]:
+    """The same, for as long as it takes so many strangers to knock."""
+    host, _, port = scene.victim.mesh.rpartition(":")
+    line = [sys.executable, "-m", "tests.real.strangers", host, port, str(strangers)]
+    with subprocess.Popen(line, stdout=subprocess.PIPE) as flood, scene.bravo.openai() as client:
+        found = []
+        while flood.poll() is None:
+            found.append(round_trip(client))
+        assert flood.stdout is not None
+        told = json.loads(flood.stdout.read())
+    assert flood.returncode == 0
+    assert told == {"connections": strangers, "bytes": 0}
+    return found
+
+
+def round_trip(client: openai.OpenAI) -> float:
+    """One."""
+    began = time.perf_counter()
+    client.chat.completions.create(model="fake-model", messages=HELLO, max_tokens=1)  # type: ignore[arg-type]
+    return time.perf_counter() - began
+
+
+def p99(seconds: list[float]) -> float:
+    """The value that one in a hundred is above."""
+    return sorted(seconds)[len(seconds) * 99 // 100]
