@@ -75,11 +75,14 @@ class Mesh:
         often they come; of equal ones the larger secret."""
         return self.settled((rotation,), (), now)
 
-    def settled(self, rotations: Iterable[Rotation], void: Collection[bytes], now: int) -> Mesh:
+    def settled(self, rotations: Collection[Rotation], void: Collection[bytes], now: int) -> Mesh:
         """As the notices have it: all `rotations` known, and the secrets `void` behind all others, since whoever made
         them was revoked. Those are accepted a day more, and one that is the last stays: others may have no better."""
         accepted = [_Secret(old.generation, old.secret, old.at, old.until) for old in self.older if now <= old.until]
+        # What is vouched for now counts as those say who vouch: a generation that a revoked member gave it does not.
+        vouched = {rotation.secret for rotation in rotations}.difference(void)
         known = [_Secret(self.generation, self.secret, self.at), *accepted]
+        known = [secret for secret in known if secret.secret not in vouched]
         known += [_Secret(rotation.generation, rotation.secret, rotation.at) for rotation in rotations]
         known = [secret.voided(now) if secret.secret in void else secret for secret in known]
         present, *rest = sorted(_each_once(known), key=lambda one: (one.generation, one.secret), reverse=True)

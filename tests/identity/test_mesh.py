@@ -125,7 +125,7 @@ class TestVoid:
 
     def test_hearing_the_rotation_again_does_not_bring_it_back(self) -> None:
         mesh = MESH.rotated(rotation(9, "x"), NOW).settled((), {b"x" * 32}, NOW)
-        assert mesh.rotated(rotation(9, "x"), NOW).secret == MESH.secret
+        assert mesh.settled((rotation(9, "x"),), {b"x" * 32}, NOW).secret == MESH.secret
 
 
 class TestTofu:

@@ -188,6 +188,21 @@ class TestWhatARevokedInviterSaid:
         found = believing(BY_ALICE.notice(out(CAROL)), BY_DAVE.notice(out(CAROL)), BY_ROOT.notice(out(ALICE)))
         assert found.bars(certificates(CAROL_CHAIN), CAROL.id) is not None
 
+    def test_nor_does_its_echo_void_or_raise_a_secret_of_the_roots(self) -> None:
+        secret, later = new(3, "n"), new(5, "m")
+        echo = Rotation(MESH.id, 9, secret.secret, NOW)
+        told = [
+            BY_ALICE.notice(secret), BY_ALICE.notice(echo), BY_ROOT.notice(secret), BY_ROOT.notice(later),
+            BY_ROOT.notice(out(ALICE)),
+        ]  # fmt: skip
+        ends = []
+        for order in itertools.permutations(told):
+            found, mesh = heard(order)
+            assert found.void_secrets() == frozenset()
+            ends.append((found.rotations(), mesh.generation, mesh.secret, mesh.secrets(NOW)))
+        assert all(end == ends[0] for end in ends)
+        assert ends[0][1:3] == (5, later.secret)
+
     def test_and_cannot_be_said_again_once_the_revocation_is_forgotten(self) -> None:
         found = believing(BY_ROOT.notice(out(ALICE)))
         latest = read_membership(alice_chain()[0]).not_after

@@ -113,8 +113,7 @@ def _notice(draw: Draw) -> Notice:
         kept = tuple(person.public for person in PEOPLE[: draw.number(3)])
         statement = Revocation(mesh, PEOPLE[draw.number(len(PEOPLE))].public, at, kept)
     else:
-        # No two signers say the very same: whose word it is then depends on who was heard first.
-        secret = bytes([draw.number(4), SIGNERS.index((key, chain))]) * 16
+        secret = bytes([draw.number(4)]) * 32
         statement = Rotation(mesh, 1 + draw.number(4), secret, at)
     body = codec.encode(statement)
     if draw.number(16) == 1:
