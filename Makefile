@@ -3,9 +3,11 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 ARGS   ?=
+SEEDS  ?= 300
+NODES  ?= 50
 SECONDS ?= 60
 
-.PHONY: run test fuzz check format bench clean
+.PHONY: run test fuzz check format bench simulate clean
 
 $(VENV)/.run: pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -44,6 +46,10 @@ format: $(VENV)/.dev
 
 bench: $(VENV)/.dev          ## measure the node against the engine itself; PEERS=1 adds LiteLLM
 	$(BIN)/python -m benchmarks $(if $(PEERS),--peers) $(ARGS)
+
+simulate: $(VENV)/.dev       ## the real machines in virtual time: many seeds with faults, then one large mesh
+	$(BIN)/python -m tests.simulation --seeds $(SEEDS) --nodes $(NODES) $(ARGS)
+	$(BIN)/python -m tests.simulation --large
 
 clean:
 	rm -rf $(VENV) build dist benchmarks/build

@@ -5,13 +5,16 @@
     ├── StartError             the node cannot start: an address or a home is in use; says by whom and what to do
     ├── DecodeError            bytes from outside are malformed, oversized or not canonical
     ├── IdentityError          a key, certificate or secret file cannot be used
-    │   ├── CertificateRefused     signature, time, mesh or key does not fit
+    │   ├── CertificateRefused     signature, time, mesh or key does not fit (identity.Barred: revoked, not pinned)
     │   ├── InviteRefused          unknown, used, expired or for another mesh
     │   └── SecretFileError        unreadable, wrong mode, truncated
     ├── EngineUnavailable      a local engine cannot be had: not installed, no model, or it will not start
     ├── LinkError              something between two nodes; the request may go elsewhere
     │   ├── HandshakeFailed        before a link existed
+    │   │   ├── LinkRefused            the other end knows the secret and refused this node in words
+    │   │   └── AlreadyLinked          this node has a link to whoever answered
     │   ├── ProtocolViolation      the peer broke a rule: the link dies
+    │   │   └── Tampered               or somebody on the way: nobody is blamed
     │   ├── LinkClosed             the link ended under a stream
     │   └── StreamReset            the peer cancelled one stream
     └── RequestError           a request ends with this status; `dialects.status` gives it the client's shape
@@ -91,8 +94,24 @@ class HandshakeFailed(LinkError):
     """No link came about: refused, timed out, or not who was expected."""
 
 
+class LinkRefused(HandshakeFailed):
+    """The other end knows the network secret, and refused this node in words."""
+
+
+class AlreadyLinked(HandshakeFailed):
+    """Whoever answered, `peer` (its id), has a link to this node, which is to stay."""
+
+    def __init__(self, peer: bytes) -> None:
+        super().__init__("there is a link to who answers there")
+        self.peer = peer
+
+
 class ProtocolViolation(LinkError):
     """The peer broke a rule of the protocol; the link is closed."""
+
+
+class Tampered(ProtocolViolation):
+    """What came is not what the peer sent, as far as anybody can tell: the link is closed, and nobody is to blame."""
 
 
 class LinkClosed(LinkError):

@@ -175,6 +175,8 @@ class Node(AbstractAsyncContextManager["Node"]):
             local=self.local,
             metrics=self.metrics,
             may=lambda node, role: role in self.member.roles(node),
+            tunnels=lambda: self.member.mesh.tunnels,
+            relay_class=config.mesh.relay_class,
         )
         self._watch = Watch()
         self.dispatcher = Dispatcher(around, config.dispatch, self._watch, SystemRandom())

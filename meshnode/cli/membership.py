@@ -106,8 +106,8 @@ def leave(home: place.Place, *, force: bool, as_json: bool) -> None:
 
 
 def _leave_alone(home: place.Place, force: bool) -> str:
-    from meshnode.keep.addresses import load_addresses
     from meshnode.keep.home import Home
+    from meshnode.mesh.join import has_others
 
     if not (home.path / "mesh.cbor").exists():
         secret = home.path / "mesh.secret"
@@ -119,8 +119,8 @@ def _leave_alone(home: place.Place, force: bool) -> str:
         membership = opened.membership(opened.node_key())
         assert membership is not None
         name = membership.mesh.name
-        # Nobody can be asked now: addresses are kept of members that were linked.
-        if membership.root_seed is not None and not force and load_addresses(opened.addresses, membership.mesh.id):
+        # Nobody can be asked now.
+        if membership.root_seed is not None and not force and has_others(opened, membership):
             raise IdentityError(
                 f"this node holds the root of the mesh {name!r}, which has other members: without the root nobody can "
                 "give the role invite or revoke those who have it. Hand it to another machine first "

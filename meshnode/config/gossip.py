@@ -1,4 +1,4 @@
-"""Section `gossip`: how adverts spread. protocol.md §5 gives the reasons."""
+"""Section `gossip`: how adverts spread, and when a silent neighbour is given up. protocol.md §5 gives the reasons."""
 
 from __future__ import annotations
 
@@ -33,3 +33,23 @@ class GossipSection:
     nodes: Positive = 16_384
     # Tombstones are kept this long, so that nobody dead is resurrected.
     tombstone_s: Lifetime = 86_400.0
+    # A neighbour is probed once a period and is to answer within the time-out: on a LAN, a hundred round trips.
+    probe_s: Period = 1.0
+    probe_timeout_s: Period = 0.5
+    # The same over a WAN: room for a path that was cut and mended, and for TCP to send a lost segment three times.
+    wan_probe_s: Period = 5.0
+    wan_probe_timeout_s: Period = 3.0
+    # A neighbour whose shortest round trip of late is above this is probed as over a WAN: no LAN is so slow.
+    wan_round_trip_s: Seconds = 0.1
+    # Neighbours probed per period; with more, each is probed less often, so that chatter stays bounded.
+    probed: Positive = 16
+    # Others asked to try a neighbour that does not answer (SWIM's k): one of three has a path that works.
+    helpers: Positive = 3
+    # A suspicion lasts this many periods, times log10 of the nodes where those are more than ten (memberlist's 4).
+    suspicion_periods: Positive = 4
+    # A neighbour that others reach keeps its silent link this long, as long as `mesh.ping_s` and `ping_misses` give it.
+    silent_s: Period = 15.0
+    # Who signed two adverts of one order is put aside this long: an operator's time to find the second copy of a key.
+    conviction_s: Lifetime = 3600.0
+    # Nodes put aside at once: more than ever cheat together, at most 8 KiB of proof each.
+    convicts: Positive = 256

@@ -15,7 +15,7 @@ Window = Annotated[int, Meta(ge=65_535, le=2**31 - 1)]
 
 @dataclass(frozen=True, slots=True)
 class MeshSection:
-    # Where links are accepted; every interface, IPv4 and IPv6, since a mesh of one machine is none. "none": dial out only.
+    # Where links are accepted; every interface, IPv4 and IPv6, since a mesh of one machine is none. "none": only dial.
     listen: str = ":6375"
     # Who is believed: members with a certificate of the mesh; only those of them that are pinned too; or, for a quick
     # start on one's own LAN, whoever has the secret file, each name kept to the key first seen under it.

@@ -1,11 +1,13 @@
 """Jobs that arrive over links: served here when this node is the target, else passed on towards it.
 
-A relay never chooses another server and never reads the body. Refusals carry the error's name, so that the origin can
-decide; after the head, an error travels in the trailers. Counterpart: remote.py of the previous hop.
+A relay reads a body and chooses another server only where the origin leaves that free (rechoose.py). Refusals carry the
+error's name, so that the origin can decide; after the head, an error travels in the trailers. Counterpart: remote.py of
+the previous hop.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from typing import TYPE_CHECKING
 
@@ -13,7 +15,7 @@ import trio
 
 from meshnode.dialects import status
 from meshnode.dialects.facts import read_facts
-from meshnode.dispatch import remote, wire
+from meshnode.dispatch import batch, rechoose, remote, wire
 from meshnode.errors import (
     BadRequest,
     BodyTooLarge,
@@ -27,6 +29,7 @@ from meshnode.errors import (
     RequestError,
 )
 from meshnode.model.ids import NodeId
+from meshnode.model.job import Label
 from meshnode.observe import log
 
 if TYPE_CHECKING:
@@ -86,12 +89,15 @@ class Inbound:
         body = _Body()
         try:
             envelope = wire.read((await stream.head()).items())
-            kind = "serve" if envelope.target == self._around.me else "relay"
+            kind = self._kind(envelope)
             with trio.fail_after(envelope.remaining_s):
                 self._check(envelope, link)
                 await self._read_body(link.peer, stream, body)
+                if envelope.free and kind == "relay":
+                    envelope = self._choose(envelope, body.whole())
+                    kind = self._kind(envelope)
                 answer = await (self._answer if kind == "serve" else self._pass_on)(envelope, body.whole())
-            outcome = await self._copy(answer, stream)
+            outcome = await self._copy(answer, stream, envelope)
         except (RequestError, DecodeError, trio.TooSlowError) as error:
             refusal = _as_request_error(error)
             outcome = refusal.code
@@ -107,6 +113,22 @@ class Inbound:
             self._around.metrics.served(kind, outcome)
             if not self.running:
                 self._idle.set()
+
+    def _kind(self, envelope: wire.Envelope) -> str:
+        return "serve" if envelope.target == self._around.me else "relay"
+
+    def _choose(self, envelope: wire.Envelope, body: bytes) -> wire.Envelope:
+        """The job for the server that it goes to from here. A node that does not relay has no say."""
+        if self._relays_not() is not None:
+            return envelope
+        now = trio.current_time()
+        job = envelope.job(body, read_facts(envelope.route, body, {}), now)
+        return dataclasses.replace(envelope, target=rechoose.target_for(self._around, job, envelope.target, now))
+
+    def _relays_not(self) -> RequestError | None:
+        if not self._around.relays:
+            return NoPeerReachable("this node does not relay")
+        return Draining("this node is shutting down") if self._around.local.draining else None
 
     def _check(self, envelope: wire.Envelope, link: Link) -> None:
         me = self._around.me
@@ -132,10 +154,8 @@ class Inbound:
     async def _pass_on(self, envelope: wire.Envelope, body: bytes) -> RemoteAnswer:
         view = self._around.view()
         target = view.name(envelope.target)
-        if not self._around.relays:
-            raise NoPeerReachable("this node does not relay")
-        if self._around.local.draining:
-            raise Draining("this node is shutting down")
+        if (refusal := self._relays_not()) is not None:
+            raise refusal
         hop = self._around.router.next_hop(view, envelope.target, envelope.path, envelope.hops_left)
         link = self._around.link(hop) if hop is not None else None
         if link is None:
@@ -154,13 +174,22 @@ class Inbound:
             if self._held[peer] > most:
                 raise Overloaded("this node holds as much of one peer's requests as it takes", retry_after_s=1.0)
 
-    async def _copy(self, answer: LocalAnswer | RemoteAnswer, stream: LinkStream) -> str:
+    async def _copy(self, answer: LocalAnswer | RemoteAnswer, stream: LinkStream, envelope: wire.Envelope) -> str:
         """The answer onto the stream; "ok", or the code of the error that cut it."""
+        sensitive, serving = envelope.label is Label.SENSITIVE, envelope.target == self._around.me
+        headers = wire.passed_on(answer.headers)
+        if serving:
+            headers[wire.PATH] = wire.write_path((*envelope.path, self._around.me))
         try:
-            await stream.send_head([(":status", str(answer.status)), *wire.passed_on(answer.headers).items()])
+            await stream.send_head([(":status", str(answer.status)), *headers.items()])
+            if sensitive:
+                stream.pad()
             try:
-                async for data in answer:
-                    await stream.send(data)
+                if sensitive and serving:
+                    await batch.copy(answer, stream.send)
+                else:
+                    async for data in answer:
+                        await stream.send(data)
             except RequestError as error:
                 trailers = [(wire.ERROR, error.code), (wire.MESSAGE, _header_text(error.message))]
                 await stream.finish(trailers)

@@ -13,6 +13,7 @@ import trio
 from meshnode.dialects import status
 from meshnode.dispatch import wire
 from meshnode.errors import LinkError, PeerFailed
+from meshnode.model.job import Label
 
 if TYPE_CHECKING:
     from meshnode.dispatch.wire import Envelope
@@ -79,7 +80,7 @@ async def ask(link: Link, envelope: Envelope, body: bytes, me: NodeId, peer: str
     stream, which cancels every hop behind it.
     """
     try:
-        stream = await link.request(wire.write(envelope, me), body)
+        stream = await link.request(wire.write(envelope, me), body, padded=envelope.label is Label.SENSITIVE)
     except LinkError as error:
         raise PeerFailed(f"{peer} cannot be reached: {error}") from error
     try:

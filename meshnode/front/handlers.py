@@ -20,7 +20,7 @@ from meshnode.errors import BadRequest, DeadlineExceeded, RequestError
 from meshnode.front.doors import Doors
 from meshnode.front.reply import Reply, close, copy_whole, refuse
 from meshnode.front.streaming import StreamedReply
-from meshnode.model.job import Job, Label, Priority
+from meshnode.model.job import Job, Label, Priority, Privacy
 
 BACKSTOP_S = 2.0
 """Past the deadline the front ends a request itself; dispatch should have (requests.md §5: deadline + 2 s)."""
@@ -31,6 +31,7 @@ _SANE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _TRACEPARENT = re.compile(r"[0-9a-f-]{1,64}")
 _PRIORITIES = {"high": Priority.HIGH, "normal": Priority.NORMAL, "low": Priority.LOW}
 _LABELS = {label.value: label for label in Label}
+_PRIVACIES: dict[str, Privacy | None] = {privacy.value: privacy for privacy in Privacy}
 
 T = TypeVar("T")
 
@@ -78,6 +79,7 @@ def make_job(request: Incoming, request_id: str, doors: Doors, section: FrontSec
         origin=doors.me,
         deadline=trio.current_time() + _timeout_s(headers, usual_s),
         label=_word(headers, "x-meshnode-label", _LABELS, Label.INTERNAL),
+        privacy=_word(headers, "x-meshnode-privacy", _PRIVACIES, None),
         priority=_word(headers, "x-meshnode-priority", _PRIORITIES, Priority.NORMAL),
         # Another trace's form is nobody's fault, and may hold what does not travel.
         traceparent=trace if _TRACEPARENT.fullmatch(trace := headers.get("traceparent", "")) else "",

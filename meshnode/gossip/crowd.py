@@ -18,11 +18,12 @@ _PREFIX = {4: 24, 6: 64}
 def crowded(hosts: Iterable[str], host: str) -> bool:
     """Whether `hosts`, where accepted links come from, hold as many of `host`'s network as may be. This machine's own
     nodes, and pipes that have no address, are not counted."""
-    network = _network(host)
-    return network is not None and sum(_network(other) == network for other in hosts) >= MOST
+    found = network(host)
+    return found is not None and sum(network(other) == found for other in hosts) >= MOST
 
 
-def _network(host: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network | None:
+def network(host: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network | None:
+    """The /24 or /64 of an IP address, None for this machine's own and for what is none."""
     try:
         address = ipaddress.ip_address(host)
     except ValueError:

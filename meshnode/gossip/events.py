@@ -5,7 +5,8 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
-from meshnode.model.advert import Advert, SignedAdvert
+from meshnode.gossip.facts import Facts
+from meshnode.model.advert import Advert
 from meshnode.model.ids import NodeId
 
 
@@ -42,6 +43,14 @@ class Received:
 
 
 @dataclass(frozen=True, slots=True)
+class Heard:
+    """Something arrived on the link to `node` that is no gossip: a sign of life all the same. Worth telling before a
+    Tick, for probes may wait behind other bytes."""
+
+    node: NodeId
+
+
+@dataclass(frozen=True, slots=True)
 class Describe:
     """What this node says of itself from now on.
 
@@ -74,7 +83,7 @@ class Reconsider:
     """Who is believed has changed: what was unwanted may come again."""
 
 
-Event = NeighbourUp | NeighbourDown | Received | Describe | Tick | Leave | Forget | Reconsider
+Event = NeighbourUp | NeighbourDown | Received | Heard | Describe | Tick | Leave | Forget | Reconsider
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,12 +110,43 @@ class Violation:
 
 
 @dataclass(frozen=True, slots=True)
-class Equivocation:
-    """Proof that `node` signed two adverts of one order. The first is kept, the second was not accepted."""
+class Convicted:
+    """`node` signed two adverts of one order, which everybody is told. Until then, on the clock of `handle`, what it
+    says is neither believed nor spread; its links are to be shut out as long. It may be this node itself: then its key
+    is used twice."""
 
     node: NodeId
-    first: SignedAdvert
-    second: SignedAdvert
+    until_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Suspected:
+    """The link to the neighbour `node` gives no sign of life: nothing new should be sent there."""
+
+    node: NodeId
+
+
+@dataclass(frozen=True, slots=True)
+class Cleared:
+    """The neighbour `node` spoke: it is suspected no more."""
+
+    node: NodeId
+
+
+@dataclass(frozen=True, slots=True)
+class Dead:
+    """The suspicion of the neighbour `node` was not refuted in time: its link is to be closed, for `reason`."""
+
+    node: NodeId
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """The neighbour `node` told its load."""
+
+    node: NodeId
+    facts: Facts
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,4 +157,4 @@ class Trimmed:
     neighbours: int
 
 
-Command = Send | Changed | Violation | Equivocation | Trimmed
+Command = Send | Changed | Violation | Convicted | Suspected | Cleared | Dead | Reported | Trimmed

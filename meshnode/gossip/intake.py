@@ -10,12 +10,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from meshnode.errors import ProtocolViolation
-from meshnode.gossip.events import Equivocation, Verdict
-from meshnode.gossip.messages import Carried
+from meshnode.gossip.events import Verdict
+from meshnode.gossip.messages import Carried, Proof
 from meshnode.gossip.neighbour import Neighbour
-from meshnode.gossip.own import Own
+from meshnode.gossip.own import LAST, Own
+from meshnode.gossip.proofs import Conviction, Proofs, contradiction, proof_of
 from meshnode.gossip.table import Entry, Standing, State, Table
-from meshnode.model.advert import Advert, unpack
+from meshnode.model.advert import Advert, SignedAdvert, unpack
 from meshnode.model.ids import NodeId
 
 MAX_TOMBSTONE_BYTES = 256
@@ -28,11 +29,13 @@ MAX_UNWANTED = 4096
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """What came of an advert: news to flood, the node whose view changed, a proof."""
+    """What came of an advert: news to flood, the node whose view changed, a node found to contradict itself, and the
+    proof that its bringer seems to lack."""
 
     news: Entry | None = None
     changed: NodeId | None = None
-    proof: Equivocation | None = None
+    convicted: Conviction | None = None
+    lacks: Conviction | None = None
 
 
 _NOTHING = Taken()
@@ -45,6 +48,7 @@ class Intake:
     judge: Callable[[Advert, bytes, bytes], Verdict]
     own: Own
     table: Table
+    proofs: Proofs
     unwanted: dict[NodeId, tuple[int, int]] = field(default_factory=dict)
     """The largest order of each node that was not wanted."""
 
@@ -74,43 +78,67 @@ class Intake:
 
     def _mine(self, frm: Neighbour, advert: Advert, item: Carried, now: float) -> Taken:
         # Whoever it is in others' eyes, it signed this.
-        if advert.order >= self.own.order and self._judged(frm, item, advert, now) is not None:
-            self.own.overtake(advert.order, now)
+        if advert.order >= self.own.order and self._judged(frm, item.signed, advert, now) is not None:
+            # In a new incarnation: others may know later sequences of this one, and would take ours for a second copy.
+            incarnation = advert.incarnation + 1
+            self.own.overtake((incarnation, 0) if incarnation <= LAST else advert.order, now)
         return _NOTHING
 
     def _other(self, frm: Neighbour, advert: Advert, item: Carried, now: float) -> Taken:
-        if advert.order <= self.unwanted.get(advert.node, (-1, -1)):
+        node = advert.node
+        if (conviction := self.proofs.held(node, now)) is not None:
+            return Taken(lacks=conviction)
+        if advert.order <= self.unwanted.get(node, (-1, -1)):
             return _NOTHING
         standing = self.table.standing(advert, item.signed.body, item.left_s, now)
         if standing not in (Standing.NEWER, Standing.CONFLICT):
             return _NOTHING
-        known = self.table.get(advert.node)
-        if known is not None:
-            if standing is Standing.CONFLICT and known.accused:
-                return _NOTHING
-            # Only good signatures are charged to a node: others cannot use up its budget.
-            if not known.rate.available(now):
-                return _NOTHING
-        verdict = self._judged(frm, item, advert, now)
+        known = self.table.get(node)
+        # Only good signatures are charged to a node: others cannot use up its budget.
+        if known is not None and not known.rate.available(now):
+            return _NOTHING
+        verdict = self._judged(frm, item.signed, advert, now)
         if verdict is Verdict.UNWANTED:
-            self._unwanted(advert.node, advert.order)
+            self._unwanted(node, advert.order)
         if verdict is not Verdict.GOOD:
             return _NOTHING
         if known is not None and standing is Standing.CONFLICT:
-            known.accused = True
-            return Taken(proof=Equivocation(known.node, known.signed, item.signed))
+            return self._convict(node, advert.order, proof_of(known.signed, item.signed), now)
         changed = self.table.put(advert, item.signed, item.left_s, now)
-        entry = self.table.entry(advert.node)
+        entry = self.table.entry(node)
         entry.rate.take(now)
-        return Taken(None if entry.state is State.OVER else entry, advert.node if changed else None)
+        return Taken(None if entry.state is State.OVER else entry, node if changed else None)
 
-    def _judged(self, frm: Neighbour, item: Carried, advert: Advert, now: float) -> Verdict | None:
+    def hear(self, frm: Neighbour, proof: Proof, now: float) -> Taken:
+        """Judge a proof that came over a link. Raises DecodeError or ProtocolViolation; nothing changed then."""
+        first, second = contradiction(proof, self.own.mesh)
+        node = first.node
+        if self.proofs.stale(node, first.order) or self.proofs.held(node, now) is not None:
+            return _NOTHING
+        verdicts = [
+            self._judged(frm, signed, advert, now) for signed, advert in ((proof.first, first), (proof.second, second))
+        ]
+        if verdicts != [Verdict.GOOD, Verdict.GOOD]:
+            return _NOTHING
+        return self._convict(node, first.order, proof, now)
+
+    def _convict(self, node: NodeId, order: tuple[int, int], proof: Proof, now: float) -> Taken:
+        if self.proofs.stale(node, order):
+            return _NOTHING
+        conviction = self.proofs.convict(node, order, proof, now)
+        entry = self.table.get(node)
+        if entry is None or node == self.own.me:
+            return Taken(convicted=conviction)
+        self.table.drop(node)
+        return Taken(changed=node if entry.state is State.LIVING else None, convicted=conviction)
+
+    def _judged(self, frm: Neighbour, signed: SignedAdvert, advert: Advert, now: float) -> Verdict | None:
         """What the advert is worth; None when it could not be paid for. Not paying loses nothing: the next round of
         anti-entropy brings the advert again."""
         if not frm.checks.take(now):
             frm.starved = True
             return None
-        verdict = self.judge(advert, item.signed.body, item.signed.signature)
+        verdict = self.judge(advert, signed.body, signed.signature)
         if verdict is Verdict.FORGED:
             raise ProtocolViolation("advert with a bad signature")
         return verdict

@@ -1,4 +1,5 @@
-"""The gossip machine: floods new adverts at once, then compares tables with one random neighbour at a time.
+"""The gossip machine: floods new adverts at once, compares tables with one random neighbour at a time, and watches
+whether neighbours live (detector.py).
 
 `handle(event, now) -> list[Command]`, `next_wakeup()`. No work per message beyond what the message holds. Not for
 who should be linked (overlay.py) nor whether a node can be reached (routing). Counterpart: mesh.gossiper.
@@ -13,12 +14,15 @@ from dataclasses import dataclass, field
 
 from meshnode.config.gossip import GossipSection
 from meshnode.errors import DecodeError, ProtocolViolation
+from meshnode.gossip.detector import Detector
 from meshnode.gossip.events import (
     Changed,
     Command,
+    Convicted,
     Describe,
     Event,
     Forget,
+    Heard,
     Leave,
     NeighbourDown,
     NeighbourUp,
@@ -31,12 +35,19 @@ from meshnode.gossip.events import (
     Violation,
 )
 from meshnode.gossip.exchange import carried, compare, listing
-from meshnode.gossip.intake import Intake
+from meshnode.gossip.facts import Facts
+from meshnode.gossip.intake import Intake, Taken
 from meshnode.gossip.messages import (
     MAX_WANTED,
+    Ack,
+    AckFor,
     Adverts,
     Carried,
     Digest,
+    Probe,
+    ProbeFor,
+    Proof,
+    Suspect,
     Versions,
     Want,
     advert_frames,
@@ -46,6 +57,8 @@ from meshnode.gossip.messages import (
 )
 from meshnode.gossip.neighbour import Neighbour, burst, neighbour
 from meshnode.gossip.own import Own
+from meshnode.gossip.proofs import Conviction, Proofs
+from meshnode.gossip.rates import Bucket
 from meshnode.gossip.table import Entry, State, Table
 from meshnode.model.advert import Advert, SignedAdvert
 from meshnode.model.ids import NodeId
@@ -53,6 +66,14 @@ from meshnode.model.ids import NodeId
 _RECENT = 128
 _RECENT_BYTES = 2048
 """News comes from every neighbour within moments, in the same bytes: those frames are not read twice."""
+
+_REFUTATIONS = 2
+_REFUTATION_S = 10.0
+"""Adverts said because somebody suspects this node: each floods the mesh, and anybody may suspect."""
+
+
+def _nothing_to_tell() -> Facts | None:
+    return None
 
 
 @dataclass(slots=True)
@@ -68,8 +89,9 @@ class Gossip:
     """One node's share of the gossip.
 
     `judge(advert, body, signature)` and `sign(body)` are handed an advert's bytes; they add the domain separation of
-    `model.advert.ADVERT_CONTEXT`. `incarnation` is to be larger than at every earlier start. Describe before the first
-    neighbour comes up. `handle` raises DecodeError for a Describe that no node would accept, and nothing else.
+    `model.advert.ADVERT_CONTEXT`. `incarnation` is to be larger than at every earlier start. `facts()` is this node's
+    load, None where it serves nothing. Describe before the first neighbour comes up. `handle` raises DecodeError for a
+    Describe that no node would accept, and nothing else.
     """
 
     def __init__(
@@ -80,13 +102,17 @@ class Gossip:
         sign: Callable[[bytes], bytes],
         rng: random.Random,
         incarnation: int,
+        facts: Callable[[], Facts | None] = _nothing_to_tell,
     ) -> None:
         self.me = me
         self._section = section
         self._rng = rng
         self._own = Own(me, section, sign, rng, incarnation)
         self._table = Table(section)
-        self._intake = Intake(judge, self._own, self._table)
+        self._proofs = Proofs(section)
+        self._intake = Intake(judge, self._own, self._table, self._proofs)
+        self._detector = Detector(section, self._table, rng, facts)
+        self._refutes = Bucket(_REFUTATIONS, _REFUTATION_S)
         self._links: dict[NodeId, Neighbour] = {}
         self._compare_at: float | None = None
         self._recent: dict[bytes, None] = {}
@@ -96,26 +122,36 @@ class Gossip:
         """The incarnation in use: larger than the one given after a lost counter was found. To be persisted then."""
         return self._own.incarnation
 
+    @property
+    def suspected(self) -> frozenset[NodeId]:
+        """Neighbours whose links give no sign of life: nothing new should be sent there."""
+        return self._detector.suspected
+
     def adverts(self, now: float) -> Mapping[NodeId, Advert]:
         """A snapshot of every living node's advert, this node's included. O(nodes)."""
         return self._table.living(now)
 
     def next_wakeup(self) -> float | None:
         """When a Tick has something to do, on the clock of `handle`."""
-        times = (self._own.due, self._table.next_due(), self._compare_at)
+        probe_at = None if self._silent() else self._detector.due
+        times = (self._own.due, self._table.next_due(), self._compare_at, probe_at)
         return min((time for time in times if time is not None), default=None)
 
     def handle(self, event: Event, now: float) -> list[Command]:
         """Take one event; returns what is to be done, frames in the order in which they should leave."""
         turn = _Turn(now)
         turn.changed.update(self._table.expire(now))
+        self._detector.catch_up(now)
         match event:
             case Received(frm, data):
                 self._received(frm, data, turn)
             case NeighbourUp(node):
                 self._up(node, turn)
+            case Heard(node):
+                turn.commands += self._detector.heard(node, now)
             case NeighbourDown(node):
                 self._links.pop(node, None)
+                self._detector.down(node)
             case Describe(advert):
                 lost = self._own.describe(advert, now)
                 if lost is not None:
@@ -131,6 +167,8 @@ class Gossip:
                 pass
         self._say(self._own.advert(now), turn)
         self._compare_if_due(turn)
+        if not self._silent():
+            turn.commands += self._detector.tick(now)
         if turn.changed:
             turn.commands.append(Changed(frozenset(turn.changed)))
         return turn.commands
@@ -140,19 +178,18 @@ class Gossip:
             advert, signed = made
             if self._table.put(advert, signed, advert.lifetime_s, turn.now):
                 turn.changed.add(self.me)
-            self._flood([self._table.entry(self.me)], None, turn)
+            for frame in advert_frames(carried([self._table.entry(self.me)], turn.now)):
+                self._flood(frame, None, turn)
 
-    def _flood(self, news: list[Entry], frm: NodeId | None, turn: _Turn) -> None:
-        others = [node for node in self._links if node != frm]
-        if news and others:
-            for frame in advert_frames(carried(news, turn.now)):
-                turn.commands += [Send(node, frame) for node in others]
+    def _flood(self, frame: bytes, frm: NodeId | None, turn: _Turn) -> None:
+        turn.commands += [Send(node, frame) for node in self._links if node != frm]
 
     def _up(self, node: NodeId, turn: _Turn) -> None:
         """A new neighbour gets the table; where that is more than it can check at once, the rest by comparing."""
         if node == self.me:
             return
         self._links[node] = neighbour(self._section)
+        turn.commands += self._detector.up(node, turn.now)
         if self._compare_at is None:
             # Nodes that started together should not compare together.
             self._compare_at = turn.now + self._section.anti_entropy_s * self._rng.random()
@@ -195,7 +232,10 @@ class Gossip:
 
     def _received(self, frm: NodeId, data: bytes, turn: _Turn) -> None:
         link = self._links.get(frm)
-        if link is None or self._silent() or data in self._recent:
+        if link is None or self._silent():
+            return
+        turn.commands += self._detector.heard(frm, turn.now)
+        if data in self._recent:
             return
         try:
             message = decode_message(data)
@@ -204,9 +244,13 @@ class Gossip:
             return
         match message:
             case Adverts(items):
-                self._adverts(frm, link, items, turn)
+                self._adverts(frm, link, items, data, turn)
                 if len(data) <= _RECENT_BYTES:
                     self._remember(data, items)
+            case Probe():
+                turn.commands += self._detector.probed(frm, message, turn.now)
+            case Ack():
+                turn.commands += self._detector.answered(frm, message, turn.now)
             case Digest(sums):
                 if link.digests.take(turn.now):
                     lists = listing(self._table, self._table.digests.differing(sums))
@@ -216,9 +260,32 @@ class Gossip:
             case Want(ids):
                 found = (self._table.get(NodeId(id_)) for id_ in dict.fromkeys(ids))
                 self._serve(frm, [entry for entry in found if entry is not None], turn)
+            case ProbeFor():
+                if link.favours.take(turn.now):
+                    turn.commands += self._detector.asked_for(frm, message, turn.now)
+            case AckFor():
+                self._detector.answered_for(frm, message)
+            case Suspect():
+                if link.favours.take(turn.now):
+                    self._suspect(frm, message, turn)
+            case Proof():
+                self._proof(frm, link, message, turn)
+
+    def _suspect(self, frm: NodeId, message: Suspect, turn: _Turn) -> None:
+        if message.node != self.me:
+            turn.commands += self._detector.accused(frm, NodeId(message.node), turn.now)
+            return
+        turn.commands.append(self._detector.refute(frm))
+        if (message.incarnation, message.sequence) >= self._own.order and self._refutes.take(turn.now):
+            self._detector.health.worse()
+            # Where the link to it is silent but others are not, a newer advert shows that this node lives.
+            self._own.overtake(self._own.order, turn.now)
 
     def _versions(self, frm: NodeId, link: Neighbour, theirs: Versions, turn: _Turn) -> None:
         wanted, newer = compare(self._table, theirs, self._intake.unwanted)
+        for conviction in [c for node in wanted if (c := self._proofs.held(node, turn.now)) is not None]:
+            wanted.remove(conviction.node)
+            self._show(frm, link, conviction, turn)
         room = min(link.checks.available(turn.now), MAX_WANTED)
         if len(wanted) > room:
             link.starved = True
@@ -227,7 +294,7 @@ class Gossip:
             turn.commands.append(Send(frm, encode_message(Want(tuple(wanted)))))
         self._serve(frm, newer, turn)
 
-    def _adverts(self, frm: NodeId, link: Neighbour, items: tuple[Carried, ...], turn: _Turn) -> None:
+    def _adverts(self, frm: NodeId, link: Neighbour, items: tuple[Carried, ...], data: bytes, turn: _Turn) -> None:
         news: list[Entry] = []
         for item in items:
             try:
@@ -237,11 +304,33 @@ class Gossip:
                 break
             if taken.news is not None:
                 news.append(taken.news)
-            if taken.changed is not None:
-                turn.changed.add(taken.changed)
-            if taken.proof is not None:
-                turn.commands.append(taken.proof)
-        self._flood(news, frm, turn)
+                self._detector.vouched(taken.news.node)
+            self._took(taken, frm, link, turn)
+        if news:
+            leaving = tuple(carried(news, turn.now))
+            # What is passed on whole is passed on in the bytes it came in.
+            for frame in [data] if leaving == items else advert_frames(leaving):
+                self._flood(frame, frm, turn)
+
+    def _took(self, taken: Taken, frm: NodeId, link: Neighbour, turn: _Turn) -> None:
+        if taken.changed is not None:
+            turn.changed.add(taken.changed)
+        if taken.convicted is not None:
+            turn.commands.append(Convicted(taken.convicted.node, taken.convicted.until))
+            self._flood(taken.convicted.frame, frm, turn)
+        if taken.lacks is not None:
+            self._show(frm, link, taken.lacks, turn)
+
+    def _proof(self, frm: NodeId, link: Neighbour, proof: Proof, turn: _Turn) -> None:
+        try:
+            self._took(self._intake.hear(link, proof, turn.now), frm, link, turn)
+        except (DecodeError, ProtocolViolation) as error:
+            turn.commands.append(Violation(frm, str(error)))
+
+    def _show(self, frm: NodeId, link: Neighbour, conviction: Conviction, turn: _Turn) -> None:
+        """Whoever still believes the convicted gets the proof: floods lose some, and links come late."""
+        if frm != conviction.node and link.proofs.take(turn.now):
+            turn.commands.append(Send(frm, conviction.frame))
 
     def _remember(self, data: bytes, items: tuple[Carried, ...]) -> None:
         """Remember a frame all of which was taken in: the same again would bring nothing."""

@@ -10,10 +10,17 @@ from meshnode.gossip.rates import Bucket
 _DIGEST_BURST = 4
 """Digests answered in a row; an honest neighbour sends one per `anti_entropy_s` at most, and one on a new link."""
 
+_FAVOUR_BURST = 32
+"""ProbeFor and Suspect per period: what an honest neighbour says when it loses sixteen others at once."""
+
+_PROOF_BURST = 8
+"""Proofs shown per period of anti-entropy; a neighbour that was away for an hour missed few."""
+
 
 @dataclass(slots=True)
 class Neighbour:
-    """Signatures checked for it, adverts sent on its demand, digests answered.
+    """Signatures checked for it, adverts sent on its demand, digests answered, probes made for it and accusations
+    heard, proofs shown to it.
 
     `starved`: it had more news than could be checked, so it is asked first in the next round.
     """
@@ -21,6 +28,8 @@ class Neighbour:
     checks: Bucket
     served: Bucket
     digests: Bucket
+    favours: Bucket
+    proofs: Bucket
     starved: bool = False
 
 
@@ -37,4 +46,6 @@ def neighbour(section: GossipSection) -> Neighbour:
         checks=Bucket(burst(section), each_s),
         served=Bucket(burst(section), each_s),
         digests=Bucket(_DIGEST_BURST, section.anti_entropy_s / 2),
+        favours=Bucket(_FAVOUR_BURST, section.probe_s / _FAVOUR_BURST),
+        proofs=Bucket(_PROOF_BURST, section.anti_entropy_s / _PROOF_BURST),
     )

@@ -1,38 +1,50 @@
 """Who should be linked to whom, when to dial again, and where. Pure; counterpart: mesh.peers, which dials.
 
-Up to `full_mesh_nodes` every node wants a link to every other; named peers are wanted always; silent ones are tried
-for a day, which is how a partition heals. Not for choosing paths (routing) and not for liveness (net pings links).
+Up to `full_mesh_nodes` every node wants a link to every other, above it to a few of its choice (views.py); named peers
+are wanted always; silent ones are tried for a day, which is how a partition heals. Not for choosing paths (routing) and
+not for liveness (net pings links).
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from meshnode.config.mesh import MeshSection
 from meshnode.gossip.asking import Asking
 from meshnode.gossip.backoff import Storm
-from meshnode.gossip.candidates import Candidates, is_loopback, well_formed
+from meshnode.gossip.book import MOST_REACHED, Book
+from meshnode.gossip.candidates import is_loopback
 from meshnode.gossip.flights import Flights, Ready
 from meshnode.gossip.hints import HINT_S, TRIES, Hints
+from meshnode.gossip.learning import Learning
+from meshnode.gossip.neighbourhood import Held, Neighbourhood
 from meshnode.gossip.overlay_events import (
     Asked,
     AskToDial,
     Breached,
+    Changed,
+    Cold,
     Command,
     Event,
     Failed,
     Forgotten,
     Heard,
+    Hot,
     Known,
     Linked,
+    Look,
+    Looked,
     Redial,
-    Tick,
+    Requested,
+    Shed,
     Unlinked,
 )
 from meshnode.gossip.quarantine import Quarantine
-from meshnode.gossip.targets import DAY_S, MOST_DEAD, Key, Kind, Target
+from meshnode.gossip.shedding import DRAIN_S
+from meshnode.gossip.targets import DAY_S, Key, Kind, Target
+from meshnode.gossip.views import ANCHORS, PARTED_S, Views
 from meshnode.model.advert import Advert
 from meshnode.model.ids import NodeId
 
@@ -44,18 +56,21 @@ CROSSED_S = 5.0
 STEADY_S = 10.0
 """A link that ended sooner counts as a failed dial: a peer that takes links and drops them makes no busy loop."""
 
-MOMENT_S = 0.05
-"""Jitter before news is acted on: two nodes that learn of each other at once need not both dial."""
-
 ASKED_S = 10.0
 """A peer's wish to be dialled is heeded once in so long."""
 
 ASK_AFTER = 2
 """Failed dials after which a peer that has addresses is asked to dial, too."""
 
-MOST_FORGOTTEN = 1024
-MOST_REACHED = 64
-"""Peers worth writing down: any one that answers is enough, gossip brings the others."""
+GIVE_UP = 2
+"""Failed dials after which another node is chosen."""
+
+FIRST_HOPED, HOPED_S = 4, 0.25
+"""Remembered peers dialled at once, and seconds between the others: one that answers is enough in a large mesh."""
+
+
+def _nobody(_: Advert) -> bytes:
+    return b""
 
 
 @dataclass(slots=True)
@@ -63,7 +78,8 @@ class Overlay:
     """`handle(event, now) -> list[Command]`; `next_wakeup()` is when something falls due.
 
     `host` is this machine's tag: loopback addresses of other machines are never dialled. `remembered` are addresses of
-    peers from an earlier run, the likeliest first; gossip's replace them.
+    peers from an earlier run, the likeliest first; gossip's replace them. `inviter(advert)` says who brought a node
+    into the mesh, empty where that is not known: choices are spread over inviters, too.
     """
 
     me: NodeId
@@ -71,13 +87,11 @@ class Overlay:
     section: MeshSection
     rng: random.Random
     remembered: Mapping[NodeId, Sequence[str]] = field(default_factory=dict)
-    _targets: dict[Key, Target] = field(default_factory=dict)
-    _linked: dict[NodeId, float] = field(default_factory=dict)
-    _behind: dict[str, NodeId] = field(default_factory=dict)
-    _adverts: Mapping[NodeId, Advert] = field(default_factory=dict)
-    _forgotten: dict[NodeId, tuple[int, int]] = field(default_factory=dict)
+    inviter: Callable[[Advert], bytes] = _nobody
+    _book: Book = field(init=False)
+    _near: Neighbourhood = field(init=False)
+    _learning: Learning = field(init=False)
     _heeded: dict[NodeId, float] = field(default_factory=dict)
-    _candidates: Candidates = field(default_factory=Candidates)
     _flights: Flights = field(init=False)
     _asking: Asking = field(init=False)
     _hints: Hints = field(init=False)
@@ -87,30 +101,35 @@ class Overlay:
 
     def __post_init__(self) -> None:
         section = self.section
+        remembered = [peer for peer in self.remembered if peer != self.me][:MOST_REACHED]
+        self._book = Book(self.me, self.host, section.dial_learned)
+        views = Views(section, self.rng, frozenset(remembered[:ANCHORS]))
+        self._near = Neighbourhood(section, self.rng, self._book, views, self.inviter)
+        self._learning = Learning(self.rng, self._book, self._near)
         self._flights = Flights(section.dials)
         self._asking = Asking(self.rng)
         self._hints = Hints(section)
         self._quarantine = Quarantine(section.quarantine_s, section.quarantine_max_s)
         self._storm = Storm(section.dials, section.redial_min_s, section.redial_max_s)
         for address in section.peers:
-            self._targets[address] = Target(Kind.NAMED, (address,), 0.0)
-        for peer, addresses in list(self.remembered.items())[:MOST_REACHED]:
-            if peer != self.me:
-                self._targets[peer] = Target(Kind.HOPED, tuple(addresses), 0.0, near=True)
+            self._book.targets[address] = Target(Kind.NAMED, (address,), 0.0)
+        for peer in remembered:
+            self._book.targets[peer] = Target(Kind.HOPED, tuple(self.remembered[peer]), 0.0, near=True)
 
     def handle(self, event: Event, now: float) -> list[Command]:
-        """Take one event, return what to dial and whom to ask now."""
-        if isinstance(event, Heard) and not self._hear(event.address, now):
-            # The cheapest of all: anybody on the LAN can send thousands.
+        """Take one event, return what to dial, whom to ask, which links to look at and to close now."""
+        if self._now == float("-inf"):
+            for place, key in enumerate(self._book.of_kind(Kind.HOPED)[FIRST_HOPED:]):
+                self._book.targets[key].due = now + (place + 1) * HOPED_S
+        if not self._counts(event, now):
             return []
         self._now = now
+        commands: list[Command] = []
         match event:
-            case Known(adverts):
-                self._learn(adverts, now)
             case Linked():
                 self._link(event, now)
-            case Unlinked(peer):
-                self._unlink(peer, now)
+            case Unlinked(peer, parted):
+                self._unlink(peer, parted, now)
             case Failed(target, peer):
                 self._fail(target, peer, now)
             case Breached(peer):
@@ -121,19 +140,31 @@ class Overlay:
                 self._forget(peer)
             case Redial():
                 self._redial(now)
-            case Heard() | Tick():
+            case Hot(peer):
+                self._heat_up(peer, now)
+            case Cold(peer):
+                self._near.heat.cool(peer)
+            case Looked(links):
+                commands += [Shed(peer, DRAIN_S) for peer in self._near.look(links, now)]
+            case _:
                 pass
         self._expire(now)
-        asked = self._asking.choose(self._blocked(), now)
-        return [*self._flights.start(self._ready(now)), *([AskToDial(asked)] if asked is not None else [])]
+        for node in self._near.choose(self._barred, now):
+            self._learning.want(node, self._book.adverts[node], now)
+        commands += self._flights.start(self._ready(now))
+        if (asked := self._asking.choose(self._blocked(), now)) is not None:
+            commands.append(AskToDial(asked))
+        return [*commands, Look()] if self._near.round_due(now) else commands
 
     def next_wakeup(self) -> float | None:
-        """The monotonic time of the next dial or question, None when nothing is wanted.
+        """The monotonic time of the next dial, question or look, None when nothing is wanted.
 
         What waits for a dial under way to end needs no waking: that end is an event.
         """
-        dues = [self._due(key, target) for key, target in self._targets.items() if self._wanted(key)]
-        return min((at for at in (*dues, self._asking.next_due()) if at is not None and at > self._now), default=None)
+        dues = [self._due(key, target) for key, target in self._book.targets.items() if self._wanted(key)]
+        rest = (self._asking.next_due(), self._near.views.next_pick(self._near.staying, self._now), self._near.round_at)
+        at = min((at for at in (*dues, *rest) if at is not None and at > self._now), default=float("inf"))
+        return at if at < float("inf") else None
 
     def shut_out(self, peer: NodeId, now: float) -> float | None:
         """Seconds for which `peer` is still in quarantine, None when it is not."""
@@ -150,212 +181,201 @@ class Overlay:
         return new_dialled == (self.me < peer)
 
     def reached(self) -> tuple[tuple[NodeId, tuple[str, ...]], ...]:
-        """Peers worth remembering, those linked now first, each with its addresses, the one that worked last first."""
-        linked = sorted(peer for peer in self._candidates if peer in self._linked)
-        hoped = [key for key, t in self._targets.items() if isinstance(key, NodeId) and t.kind is Kind.HOPED]
-        found = ((peer, self._where(peer)) for peer in dict.fromkeys((*linked, *self._candidates, *hoped)))
-        return tuple((peer, where) for peer, where in found if where)[:MOST_REACHED]
+        """Peers worth remembering: those chosen, the oldest first, then others that are linked, then those that were;
+        each with its addresses, the one that worked last first."""
+        linked = self._near.linked
+        chosen = (peer for peer in self._near.views.chosen if peer in linked)
+        return self._book.reached(iter((*chosen, *sorted(peer for peer in self._book.candidates if peer in linked))))
 
-    # What each event changes.
+    # What comes by the hundred, and rarely matters.
 
-    def _learn(self, adverts: Mapping[NodeId, Advert], now: float) -> None:
-        self._adverts = adverts
-        if not self.section.dial_learned:
-            return
-        for key, target in list(self._targets.items()):
-            if isinstance(key, NodeId) and target.kind is Kind.KNOWN and key not in adverts:
-                self._lose(key, target, now)
-        everyone = len(adverts) <= self.section.full_mesh_nodes
-        for node, advert in adverts.items():
-            if (everyone or node in self._targets) and node != self.me and not self._disregarded(node, advert):
-                self._learn_of(node, advert, everyone, now)
-        hints = [key for key, target in self._targets.items() if target.kind is Kind.HINT]
-        for key in [key for key in hints if self._peer(key) in self._targets]:
-            self._drop(key)
+    def _counts(self, event: Event, now: float) -> bool:
+        """Take in what is cheap; whether there may be anything to do about it."""
+        match event:
+            case Heard(address):
+                # The cheapest of all: anybody on the LAN can send thousands.
+                return self._hear(address, now)
+            case Changed(said):
+                return self._learning.learn(said, now)
+            case Known(adverts):
+                self._learning.learn(self._book.news(adverts), now)
+            case Requested(peer):
+                if self._near.heat.requested(peer, now, relayed=peer not in self._near.linked):
+                    self._heat_up(peer, now)
+                    return True
+                return False
+            case _:
+                pass
+        return True
 
-    def _learn_of(self, node: NodeId, advert: Advert, everyone: bool, now: float) -> None:
-        """`everyone`: the mesh is so small that every node of it is wanted for good."""
-        soon = now + self.rng.uniform(0.0, MOMENT_S)
-        target = self._targets.setdefault(node, Target(Kind.KNOWN, (), soon))
-        told = self._told(advert)
-        if target.kind is not Kind.KNOWN or target.told != told or advert.incarnation > target.order[0]:
-            target.found(soon)
-        target.kind, target.told, target.near = Kind.KNOWN, told, advert.host == self.host
-        target.order, target.until, target.once = advert.order, None, target.once and not everyone
+    def _hear(self, address: str, now: float) -> bool:
+        """Take a hint, if it is to be tried; whether it is."""
+        targets = self._book.targets
+        held = targets.get(address)
+        if held is not None and held.kind is Kind.HINT:
+            held.until = now + HINT_S
+        if held is not None or not self.section.dial_learned or not self._hints.admit(address, now):
+            return False
+        if self._book.tells_of(address) or not self._place_for_hint():
+            return False
+        targets[address] = Target(Kind.HINT, (address,), now, until=now + HINT_S)
+        return True
 
-    def _lose(self, node: NodeId, target: Target, now: float) -> None:
-        """A node's advert has ended, unsaid."""
-        if target.once or not self._where(node):
-            self._drop(node)
-            return
-        target.lost(self.rng, now)
-        dead = [key for key, other in self._targets.items() if other.kind is Kind.DEAD]
-        if len(dead) > MOST_DEAD:
-            self._drop(min(dead, key=lambda key: self._targets[key].until or now))
+    # What each other event changes.
 
     def _link(self, event: Linked, now: float) -> None:
-        self._linked.setdefault(event.peer, now)
-        self._candidates.linked(event.peer, event.address, event.host)
+        held = self._near.linked.setdefault(event.peer, Held(now))
+        self._near.leaving.discard(event.peer)
+        self._book.candidates.linked(event.peer, event.address, event.host)
+        self._near.views.landed(event.peer, event.address)
         if event.target is not None:
+            held.dialled = True
             self._flights.landed(event.target)
             self._answered(event.target, event.peer)
 
-    def _unlink(self, peer: NodeId, now: float) -> None:
-        steady = now - self._linked.pop(peer, now) >= STEADY_S
+    def _unlink(self, peer: NodeId, parted: bool, now: float) -> None:
+        shed = peer in self._near.leaving
+        held = self._near.ended(peer, now)
         self._storm.ended(now)
-        for key, target in list(self._targets.items()):
-            if self._peer(key) != peer:
-                continue
-            if steady:
+        for key in self._book.keys_of(peer):
+            target = self._book.targets[key]
+            if now - held.since >= STEADY_S:
                 target.failures, target.due = 0, now + self._storm.delay_s(self.rng)
             else:
                 target.wait(self.rng, self.section, now)
             if target.kind in (Kind.HOPED, Kind.DEAD):
                 target.until = now + DAY_S
             if target.once:
-                self._drop(key)
+                self._book.drop(key)
+        if self._near.views.wide and (parted or shed):
+            self._part(peer, now)
+        elif peer in self._near.views.chosen and peer not in self._book.adverts:
+            self._near.views.failed(peer, now)
+        if not self._near.linked:
+            self._hurry(now)
+
+    def _part(self, peer: NodeId, now: float) -> None:
+        """One of the two did not want the link: it is left in peace for a while, unless there is no other."""
+        self._near.views.parted(peer, now)
+        self._near.heat.cool(peer)
+        for key in self._book.keys_of(peer):
+            target = self._book.targets[key]
+            if target.kind is Kind.KNOWN:
+                self._book.drop(key)
+            else:
+                target.due = now + self.rng.uniform(1.0, 2.0) * PARTED_S
+
+    def _hurry(self, now: float) -> None:
+        """There is no link at all: named peers that were left in peace are so no more."""
+        for key in self._book.of_kind(Kind.NAMED):
+            target = self._book.targets[key]
+            if target.due > now + self.section.redial_max_s:
+                target.due = now + self._storm.delay_s(self.rng)
 
     def _fail(self, key: Key, peer: NodeId | None, now: float) -> None:
         self._flights.landed(key)
-        target = self._targets.get(key)
+        target = self._book.targets.get(key)
         if target is None:
             return
         target.wait(self.rng, self.section, now)
         if target.kind is Kind.HOPED and target.until is None:
             target.until = now + DAY_S
+        self._give_up(key, target, now)
         if isinstance(key, str) and target.kind is Kind.HINT and target.failures >= TRIES:
             self._hints.gave_up(key, now)
-            self._drop(key)
+            self._book.drop(key)
         elif target.once:
-            self._drop(key)
+            self._book.drop(key)
         elif peer is not None:
             self._answered(key, peer)
 
-    def _hear(self, address: str, now: float) -> bool:
-        """Take a hint, if it is to be tried; whether it is."""
-        held = self._targets.get(address)
-        if held is not None and held.kind is Kind.HINT:
-            held.until = now + HINT_S
-        if held is not None or not self.section.dial_learned or not self._hints.admit(address, now):
-            return False
-        own = self._adverts.get(self.me)
-        known = any(address in target.told for target in self._targets.values())
-        if known or (own is not None and address in own.addresses) or not self._place_for_hint():
-            return False
-        self._targets[address] = Target(Kind.HINT, (address,), now, until=now + HINT_S)
-        return True
+    def _give_up(self, key: Key, target: Target, now: float) -> None:
+        """Another is chosen instead of one that cannot be dialled."""
+        if isinstance(key, NodeId) and key in self._near.views.chosen and target.failures >= GIVE_UP:
+            self._near.views.failed(key, now)
+            target.once = target.kind is Kind.KNOWN and key not in self._near.heat
 
     def _heed(self, peer: NodeId, now: float) -> None:
         self._heeded = {who: at for who, at in self._heeded.items() if at > now - ASKED_S}
-        if peer == self.me or peer in self._linked or peer in self._heeded:
+        if peer == self.me or peer in self._near.linked or peer in self._heeded:
             return
-        advert = self._adverts.get(peer) if self.section.dial_learned else None
-        if peer not in self._targets and advert is not None and not self._disregarded(peer, advert):
-            told, near = self._told(advert), advert.host == self.host
-            self._targets[peer] = Target(Kind.KNOWN, told, now, near=near, order=advert.order, once=True)
-        if (target := self._targets.get(peer)) is not None:
+        if (target := self._learning.once(peer, now)) is not None:
             self._heeded[peer] = now
             target.due = now
 
+    def _heat_up(self, peer: NodeId, now: float) -> None:
+        self._near.heat.cool(peer)
+        if peer == self.me or peer in self._near.linked:
+            return
+        if (target := self._learning.once(peer, now)) is not None:
+            self._near.heat.heat(peer, now)
+            target.once = False
+
     def _forget(self, peer: NodeId) -> None:
-        said = [advert.order for advert in [self._adverts.get(peer)] if advert is not None]
-        said += [target.order for target in [self._targets.get(peer)] if target is not None]
-        if said:
-            while len(self._forgotten) >= MOST_FORGOTTEN:
-                del self._forgotten[next(iter(self._forgotten))]
-            self._forgotten[peer] = max(said)
-        self._candidates.forget(peer)
-        for key in [key for key, t in self._targets.items() if self._peer(key) == peer and t.kind is not Kind.NAMED]:
-            self._drop(key)
+        self._book.forget(peer)
+        self._near.views.forget(peer)
+        self._near.heat.cool(peer)
 
     def _redial(self, now: float) -> None:
         self._hints.forgive()
         self._asking.anew()
-        waiting = [target for key, target in self._targets.items() if self._wanted(key)]
+        self._near.views.awake()
+        waiting = [target for key, target in self._book.targets.items() if self._wanted(key)]
         for target in waiting:
             target.failures, target.due = 0, now + self._storm.delay_s(self.rng, len(waiting))
 
     # What follows from all of it.
 
     def _ready(self, now: float) -> Iterable[Ready]:
-        for key, target in self._targets.items():
+        for key, target in self._book.targets.items():
             if target.due <= now and self._wanted(key) and self._due(key, target) <= now:
-                yield Ready(self._due(key, target), key, target.kind, self._peer(key), self._addresses(key))
+                where = self._book.addresses(key)
+                yield Ready(self._due(key, target), key, target.kind, self._book.peer(key), where)
 
     def _blocked(self) -> Iterable[NodeId]:
         """Nodes that this one cannot dial, and that could dial it."""
-        own = self._adverts.get(self.me)
-        if own is None or not self._linked:
+        own = self._book.adverts.get(self.me)
+        if own is None or not self._near.linked:
             return
         anywhere = any(not is_loopback(address) for address in own.addresses)
-        for key, target in self._targets.items():
-            if not isinstance(key, NodeId) or target.kind is not Kind.KNOWN or key in self._linked:
+        for key, target in self._book.targets.items():
+            if not isinstance(key, NodeId) or target.kind is not Kind.KNOWN or key in self._near.linked:
                 continue
-            shut_out = self._quarantine.until(key) > self._now
-            hopeless = target.failures >= ASK_AFTER or not self._where(key)
-            if hopeless and not shut_out and (anywhere or (target.near and own.addresses)):
+            hopeless = target.failures >= ASK_AFTER or not self._book.where(key)
+            if hopeless and not self._barred(key) and (anywhere or (target.near and own.addresses)):
                 yield key
 
+    def _barred(self, peer: NodeId) -> bool:
+        return self._quarantine.until(peer) > self._now
+
     def _expire(self, now: float) -> None:
-        for key, target in list(self._targets.items()):
+        for key, target in list(self._book.targets.items()):
             over = target.until is not None and target.until <= now
-            if over and key not in self._flights and self._peer(key) not in self._linked:
-                self._drop(key)
+            if over and key not in self._flights and self._book.peer(key) not in self._near.linked:
+                self._book.drop(key)
 
     def _wanted(self, key: Key) -> bool:
-        peer = self._peer(key)
-        return key not in self._flights and peer != self.me and peer not in self._linked
+        peer = self._book.peer(key)
+        return key not in self._flights and peer != self.me and peer not in self._near.linked
 
     def _due(self, key: Key, target: Target) -> float:
-        return max(target.due, self._quarantine.until(self._peer(key)))
-
-    def _peer(self, key: Key) -> NodeId | None:
-        """Who is expected at a target, as far as that is known."""
-        return key if isinstance(key, NodeId) else self._behind.get(key)
-
-    def _addresses(self, key: Key) -> tuple[str, ...]:
-        return self._where(key) if isinstance(key, NodeId) else (key,)
-
-    def _where(self, peer: NodeId) -> tuple[str, ...]:
-        target, advert = self._targets.get(peer), self._adverts.get(peer)
-        if target is not None:
-            stale = target.failures > 0
-            return self._candidates.of(peer, target.told, near=target.near, stale=stale)
-        told = self._told(advert) if advert is not None and self.section.dial_learned else ()
-        return self._candidates.of(peer, told, near=advert is not None and advert.host == self.host)
-
-    def _told(self, advert: Advert) -> tuple[str, ...]:
-        near = advert.host == self.host
-        return tuple(a for a in advert.addresses if well_formed(a) and (near or not is_loopback(a)))
-
-    def _disregarded(self, node: NodeId, advert: Advert) -> bool:
-        """Whether it has left, or was forgotten and has said nothing since."""
-        if advert.gone:
-            self._drop(node)
-        elif advert.order > self._forgotten.get(node, advert.order):
-            del self._forgotten[node]
-        return advert.gone or node in self._forgotten
+        return max(target.due, self._quarantine.until(self._book.peer(key)))
 
     def _answered(self, key: Key, peer: NodeId) -> None:
         """`peer` was found at a target. A hint that led to a known one has done its work."""
-        target = self._targets.get(key)
+        target = self._book.targets.get(key)
         if target is not None and isinstance(key, str):
-            if target.kind is Kind.HINT and peer in self._targets:
-                self._drop(key)
+            if target.kind is Kind.HINT and self._learning.knows(peer):
+                self._book.drop(key)
             else:
-                self._behind[key] = peer
+                self._book.behind[key] = peer
 
     def _place_for_hint(self) -> bool:
         """Whether there is room for one more hint; if not, the one that failed most makes it."""
-        hints = [(t.failures, key) for key, t in self._targets.items() if t.kind is Kind.HINT and isinstance(key, str)]
+        hints = self._book.of_kind(Kind.HINT)
         if len(hints) < self.section.hints:
             return True
-        failures, key = max(hints)
+        failures, key = max((self._book.targets[key].failures, str(key)) for key in hints)
         if failures:
-            self._drop(key)
+            self._book.drop(key)
         return failures > 0
-
-    def _drop(self, key: Key) -> None:
-        self._targets.pop(key, None)
-        if isinstance(key, str):
-            self._behind.pop(key, None)

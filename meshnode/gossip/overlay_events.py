@@ -11,9 +11,16 @@ from meshnode.model.ids import NodeId
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """The living adverts changed."""
+    """These are all living adverts. O(nodes): for the beginning; after it `Changed` says the same for less."""
 
     adverts: Mapping[NodeId, Advert]
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """What these nodes say now; None for one whose advert has ended. O(1) each, whatever the size of the mesh."""
+
+    said: Mapping[NodeId, Advert | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +39,10 @@ class Linked:
 
 @dataclass(frozen=True, slots=True)
 class Unlinked:
-    """The link to `peer` ended."""
+    """The link to `peer` ended. `parted`: the peer had said that it would (GOAWAY)."""
 
     peer: NodeId
+    parted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,11 +89,63 @@ class Redial:
 
 
 @dataclass(frozen=True, slots=True)
+class Requested:
+    """A request of this node went to `peer`, over whichever path."""
+
+    peer: NodeId
+
+
+@dataclass(frozen=True, slots=True)
+class Hot:
+    """A direct link to `peer` is wanted beside the others, however many requests there were."""
+
+    peer: NodeId
+
+
+@dataclass(frozen=True, slots=True)
+class Cold:
+    """It is wanted no more."""
+
+    peer: NodeId
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """A link as it is: round trip (None: not measured), and streams that run besides the mesh's own."""
+
+    rtt_s: float | None = None
+    streams: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """The answer to `Look`: every link that is up."""
+
+    links: Mapping[NodeId, Condition]
+
+
+@dataclass(frozen=True, slots=True)
 class Tick:
     """Time passed."""
 
 
-Event = Known | Linked | Unlinked | Failed | Breached | Heard | Asked | Forgotten | Redial | Tick
+Event = (
+    Known
+    | Changed
+    | Linked
+    | Unlinked
+    | Failed
+    | Breached
+    | Heard
+    | Asked
+    | Forgotten
+    | Redial
+    | Requested
+    | Hot
+    | Cold
+    | Looked
+    | Tick
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,4 +166,17 @@ class AskToDial:
     peer: NodeId
 
 
-Command = Dial | AskToDial
+@dataclass(frozen=True, slots=True)
+class Look:
+    """Tell what the links are like, by a Looked event at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shed:
+    """Say goodbye on the link to `peer` (GOAWAY) and end it when its streams have, or after `within_s` seconds."""
+
+    peer: NodeId
+    within_s: float
+
+
+Command = Dial | AskToDial | Look | Shed

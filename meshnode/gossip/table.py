@@ -52,7 +52,6 @@ class Entry:
     until: float
     latest: float
     rate: Bucket
-    accused: bool = False
 
 
 @dataclass(slots=True)
@@ -74,6 +73,15 @@ class Table:
     def entry(self, node: NodeId) -> Entry:
         """What is known of a node that is known."""
         return self._entries[node]
+
+    def advert(self, node: NodeId) -> Advert | None:
+        """What a living node says of itself."""
+        return self._living.get(node)
+
+    @property
+    def count(self) -> int:
+        """How many nodes live, as far as `expire` has been told."""
+        return len(self._living)
 
     def holder(self, body: bytes) -> Entry | None:
         """The entry whose newest advert is exactly these bytes: spares reading them again."""

@@ -70,6 +70,12 @@ class Peer:
         return role in self.roles
 
     @property
+    def vouchers(self) -> frozenset[NodeId]:
+        """With whom it is out when the root revokes them: who invited it, and who signed its certificate."""
+        own = self.certificate
+        return frozenset() if own is None else frozenset({NodeId(own.inviter), NodeId(own.issuer)})
+
+    @property
     def invited_by(self) -> NodeId | None:
         """Who let it in: a member's id, or the mesh id for the root; None where there is no certificate."""
         return NodeId(self.certificate.inviter) if self.certificate is not None else None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, NamedTuple
 
@@ -37,6 +37,9 @@ _TOFU_CONTEXT = b"meshnode tofu 1\x00"
 _TOFU_CHECKSUM_BYTES = 4
 _MAX_TOFU_LINE = 256
 
+Maker = Annotated[bytes, Meta(max_length=32)]
+"""The member that rotated to a secret; empty: the root, or the secret that the mesh began with."""
+
 MeshName = Annotated[str, Meta(min_length=1, max_length=64)]
 Generation = Annotated[int, Meta(ge=VOID, le=2**41)]
 
@@ -49,13 +52,16 @@ class OldSecret:
     generation: Generation
     until: WallTime
     at: WallTime = 0
+    maker: Maker = b""
 
 
 @dataclass(frozen=True, slots=True)
 class Mesh:
     """`id` is the root's public key, 32 bytes; `secret` the 256-bit network secret, never shown by `repr`.
 
-    `generation` counts rotations of the secret and `at` is when it was made; `older` are those before, newest first.
+    `generation` counts rotations of the secret, `at` is when and `maker` by whom it was made; `older` are those before,
+    newest first. Makers are kept with the secrets: whoever is revoked later may have made one long before, or told it
+    to a node that never heard the notice.
     """
 
     id: Key
@@ -64,6 +70,7 @@ class Mesh:
     generation: Generation = 0
     older: Annotated[tuple[OldSecret, ...], Meta(max_length=MAX_OLDER)] = field(default=(), repr=False)
     at: WallTime = 0
+    maker: Maker = b""
 
     def secrets(self, now: int) -> tuple[Secrets, ...]:
         """What members' handshakes may mix in: the present secret first, then those still accepted."""
@@ -75,19 +82,27 @@ class Mesh:
         often they come; of equal ones the larger secret."""
         return self.settled((rotation,), (), now)
 
-    def settled(self, rotations: Collection[Rotation], void: Collection[bytes], now: int) -> Mesh:
-        """As the notices have it: all `rotations` known, and the secrets `void` behind all others, since whoever made
-        them was revoked. Those are accepted a day more, and one that is the last stays: others may have no better."""
-        accepted = [_Secret(old.generation, old.secret, old.at, old.until) for old in self.older if now <= old.until]
+    def settled(
+        self,
+        rotations: Collection[Rotation],
+        out: Collection[bytes],
+        now: int,
+        makers: Mapping[bytes, bytes] | None = None,
+    ) -> Mesh:
+        """As the notices have it: all `rotations` known, and secrets made by members that are `out` behind all others.
+        Those are accepted a day more, and one that is the last stays: others may have no better. `makers`: the member
+        that made a secret, where nobody else vouches for it."""
+        found = [_Secret(one.generation, one.secret, one.at, (makers or {}).get(one.secret, b"")) for one in rotations]
         # What is vouched for now counts as those say who vouch: a generation that a revoked member gave it does not.
-        vouched = {rotation.secret for rotation in rotations}.difference(void)
-        known = [_Secret(self.generation, self.secret, self.at), *accepted]
-        known = [secret for secret in known if secret.secret not in vouched]
-        known += [_Secret(rotation.generation, rotation.secret, rotation.at) for rotation in rotations]
-        known = [secret.voided(now) if secret.secret in void else secret for secret in known]
+        vouched = {secret.secret for secret in found if secret.maker not in out}
+        known = [_Secret(old.generation, old.secret, old.at, old.maker, old.until) for old in self.older]
+        known = [secret for secret in known if now <= secret.until]
+        known.append(_Secret(self.generation, self.secret, self.at, self.maker))
+        known = [secret for secret in known if secret.secret not in vouched] + found
+        known = [secret.voided(now) if secret.maker in out else secret for secret in known]
         present, *rest = sorted(_each_once(known), key=lambda one: (one.generation, one.secret), reverse=True)
         older = _older(present, rest, now)
-        return Mesh(self.id, self.name, present.secret, present.generation, older, present.at)
+        return Mesh(self.id, self.name, present.secret, present.generation, older, present.at, present.maker)
 
 
 class _Secret(NamedTuple):
@@ -96,6 +111,7 @@ class _Secret(NamedTuple):
     generation: int
     secret: bytes
     at: int
+    maker: bytes = b""
     until: int = 0
 
     def voided(self, now: int) -> _Secret:
@@ -122,7 +138,7 @@ def _older(present: _Secret, rest: Iterable[_Secret], now: int) -> tuple[OldSecr
         # A void one has its day from when it became void: until then it was the present one.
         until = one.until if one.generation == VOID and one.until else superseded_at + OLD_SECRET_S
         if now <= until:
-            found.append(OldSecret(one.secret, one.generation, until, one.at))
+            found.append(OldSecret(one.secret, one.generation, until, one.at, one.maker))
             reigns.append(superseded_at - one.at)
         superseded_at = min(superseded_at, one.at)
     while len(found) > MAX_OLDER:

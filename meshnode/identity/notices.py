@@ -81,7 +81,6 @@ class Notices:
         self._by_root: dict[NodeId, _Revoked] = {}
         self._by_members: dict[NodeId, dict[NodeId, _Revoked]] = {}
         self._rotations: list[_Rotated] = []
-        self._void: frozenset[bytes] = frozenset()
 
     @classmethod
     def restored(cls, mesh_id: bytes, kept: Iterable[Notice]) -> Notices:
@@ -137,10 +136,15 @@ class Notices:
         """The last rotations believed, highest first."""
         return tuple(known.statement for known in self._rotations)
 
-    def void_secrets(self) -> frozenset[bytes]:
-        """Network secrets made by members whom the root has revoked since, and for which nobody else vouches: behind all
-        others (`Mesh.settled`)."""
-        return self._void - {known.statement.secret for known in self._rotations}
+    def makers(self) -> dict[bytes, NodeId]:
+        """Who made the secrets of `rotations`: the highest member that says one, nobody where the root does."""
+        roots = {one.statement.secret for one in self._rotations if one.member is None}
+        said = [(one.statement.secret, one.member) for one in reversed(self._rotations) if one.member is not None]
+        return {secret: member for secret, member in said if secret not in roots}
+
+    def out(self) -> frozenset[NodeId]:
+        """Members whom the root has revoked: network secrets made by them go behind all others (`Mesh.settled`)."""
+        return frozenset(self._by_root)
 
     def forget_old(self, now: int) -> bool:
         """Drop what is too old to matter: the root's notices after 90 days, members' after 60. Whether any was."""
@@ -220,7 +224,6 @@ class Notices:
 
     def _drop_statements_of(self, member: NodeId) -> None:
         self._keep(known for known in self._revocations() if known.member != member)
-        self._void |= {known.statement.secret for known in self._rotations if known.member == member}
         self._rotations = [known for known in self._rotations if known.member != member]
 
     def _revocations(self) -> list[_Revoked]:

@@ -46,6 +46,10 @@ class Pins(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ] = ()
     barred: Annotated[tuple[Key, ...], Meta(max_length=MAX_PINS)] = ()
 
+    def holds(self, node: NodeId) -> bool:
+        """Whether the node is pinned, by its id or by a name."""
+        return node in self.pinned or any(key == node for _, key in self.names)
+
 
 def check_name(name: str) -> None:
     """Raises CertificateRefused for a name that could not be shown as it is."""

@@ -75,7 +75,9 @@ def renew(data: bytes, issuer: Issuer, trust: Trust, now: int, serial: int) -> C
     _check_may(issuer, own)
     if issuer.ends(now) <= peer.until:
         raise CertificateRefused("the membership of the node asked ends no later: ask the holder of the root")
-    return issuer.issue(node, now, serial, roles=own.roles, owner=own.owner, invited_by=own.inviter)
+    # Who invited a node is the word of whoever signed: a member's would free those it let in of what it is itself.
+    inviter = own.inviter if own.issuer in (issuer.mesh, issuer.id) else own.issuer
+    return issuer.issue(node, now, serial, roles=own.roles, owner=own.owner, invited_by=inviter)
 
 
 def accept_renewal(data: bytes, old: Chain, mesh_id: bytes, me: NodeId, now: int) -> Chain:
@@ -111,5 +113,7 @@ def _check_may(issuer: Issuer, own: MembershipCertificate) -> None:
         raise CertificateRefused("only the holder of the root renews those who may invite")
     if not set(own.roles) <= issuer.grantable:
         raise CertificateRefused("the node asked lacks some of these roles itself: ask the holder of the root")
-    if own.inviter not in (issuer.mesh, issuer.id):
-        raise CertificateRefused("only whoever invited it, or the holder of the root, renews this membership")
+    if own.inviter not in (issuer.mesh, issuer.id) or own.issuer not in (issuer.mesh, issuer.id):
+        raise CertificateRefused(
+            "only whoever invited or renewed it, or the holder of the root, renews this membership"
+        )

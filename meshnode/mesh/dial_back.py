@@ -173,11 +173,11 @@ class DialBack:
         return True
 
     async def _try_all(self, link: Link, addresses: tuple[str, ...]) -> tuple[Trial, ...]:
-        allowed = self._allowed(link)
+        allowed, is_askers = self._allowed(link), self._askers(link)
         found: dict[str, Trial] = {}
 
         async def try_one(address: str) -> None:
-            found[address] = await self._try(address, link.peer)
+            found[address] = await self._try(address, link.peer, is_askers(address))
 
         async with trio.open_nursery() as nursery:
             for address in addresses:
@@ -188,31 +188,37 @@ class DialBack:
         return tuple(found[address] for address in addresses)
 
     def _allowed(self, link: Link) -> Callable[[str], bool]:
-        """Only what the asker's signed advert names, or its port at the host its link comes from: nobody has others
-        look for open doors by asking. Loopback is another machine's unless the asker is on this one."""
+        """Only what the asker's signed advert names, or its port at the host its link comes from. Loopback is another
+        machine's unless the asker is on this one."""
         view = self._view()
         advert, own = view.adverts.get(link.peer), view.adverts.get(view.me)
         named = set(advert.addresses) if advert is not None else set()
         ports = {address.rpartition(":")[2] for address in named}
         same_host = advert is not None and own is not None and bool(own.host) and advert.host == own.host
-        far = link.remote_host or (link.address or "").rpartition(":")[0]
+        is_askers = self._askers(link)
 
         def allowed(address: str) -> bool:
             host, _, port = address.rpartition(":")
-            known = address in named or (bool(far) and _ip(host) == _ip(far) is not None and port in ports)
+            known = address in named or (is_askers(address) and port in ports)
             return known and not _is_nobodys(host) and (same_host or not _is_loopback(host))
 
         return allowed
 
-    async def _try(self, address: str, expect: NodeId) -> Trial:
+    def _askers(self, link: Link) -> Callable[[str], bool]:
+        """Whether an address is at the host that the link leads to: what is found there is the asker's own. Its advert
+        may name any address, and nobody is to look for open doors through others by that."""
+        far = _ip(link.remote_host or (link.address or "").rpartition(":")[0])
+        return lambda address: far is not None and _ip(address.rpartition(":")[0]) == far
+
+    async def _try(self, address: str, expect: NodeId, told: bool) -> Trial:
+        """`told`: what is there instead is said."""
         try:
             with trio.fail_after(TRIAL_S):
                 await _knock(address, expect, self._way)
         except trio.TooSlowError:
-            detail = f"no answer within {TRIAL_S:g} s"
+            detail = f"no answer within {TRIAL_S:g} s" if told else "not reached"
         except HandshakeFailed as error:
-            # What a name stands for here is this machine's affair: it is not told what was found there.
-            detail = str(error) if _ip(address.rpartition(":")[0]) else "not reached"
+            detail = str(error) if told else "not reached"
         else:
             return Trial(address, True)
         return Trial(address, False, "".join(filter(str.isprintable, detail))[:200])

@@ -1,13 +1,15 @@
 """Carries the gossip machine's messages over links: one outgoing stream per neighbour, frames of length and message.
 
 The machine decides; this delivers, and wakes it when it asks. A neighbour that does not take its messages loses them
-(anti-entropy brings them again) rather than holding memory. Not for links themselves (peers.py).
+(anti-entropy brings them again) rather than holding memory. Not for links themselves (peers.py), which whoever is
+handed the machine's verdicts on neighbours may close.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import trio
@@ -15,19 +17,25 @@ import trio
 from meshnode.errors import LinkError
 from meshnode.gossip.events import (
     Changed,
+    Cleared,
+    Convicted,
+    Dead,
     Describe,
-    Equivocation,
     Forget,
+    Heard,
     Leave,
     NeighbourDown,
     NeighbourUp,
     Received,
     Reconsider,
+    Reported,
     Send,
+    Suspected,
     Tick,
     Trimmed,
     Violation,
 )
+from meshnode.gossip.facts import Facts
 from meshnode.gossip.machine import Gossip
 from meshnode.model.advert import Advert
 from meshnode.model.codec import MAX_BYTES
@@ -50,13 +58,17 @@ _LENGTH_BYTES = 4
 
 
 class _Outbox:
-    """Messages on their way to one neighbour. `link` tells one life of a neighbour from the next."""
+    """Messages on their way to one neighbour. `link` tells one life of a neighbour from the next; `heard_at`: when its
+    link had last brought something, as far as the machine knows."""
 
     def __init__(self, link: Link) -> None:
         self.link = link
+        self.heard_at: float | None = None
         self.messages: deque[bytes] = deque()
         self.bytes = 0
         self.filled = trio.Event()
+        self.heard = False
+        """The neighbour's stream is being read."""
 
     def put(self, message: bytes) -> bool:
         if self.bytes + len(message) > OUTBOX_BYTES:
@@ -75,17 +87,48 @@ class _Outbox:
         return data
 
 
+def _unheard(_: Link) -> float | None:
+    return None
+
+
+def _unasked(*_: object) -> None:
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Verdicts:
+    """What is called, without waiting, with what the machine finds out about nodes.
+
+    `dead(peer, reason)`: a neighbour is silent, its link is to end. `convicted(node, for_s)`: it said two things at
+    once, and is to be shut out. `reported(node, facts)`: a neighbour told its load. `suspects()`: `suspected` changed.
+    """
+
+    dead: Callable[[NodeId, str], object] = _unasked
+    convicted: Callable[[NodeId, float], None] = _unasked
+    reported: Callable[[NodeId, Facts], None] = _unasked
+    suspects: Callable[[], None] = _unasked
+
+
 class Gossiper:
     """The shell of one Gossip machine.
 
     `changed` is called, without waiting, whenever a node's advert changed; `breached(peer, reason)` when a neighbour
-    sent what no honest node sends.
+    sent what no honest node sends. `heard_at(link)`: when a link last brought anything, on trio's clock.
     """
 
-    def __init__(self, machine: Gossip, changed: Callable[[], None], breached: Callable[[NodeId, str], None]) -> None:
+    def __init__(
+        self,
+        machine: Gossip,
+        changed: Callable[[], None],
+        breached: Callable[[NodeId, str], None],
+        verdicts: Verdicts | None = None,
+        heard_at: Callable[[Link], float | None] = _unheard,
+    ) -> None:
         self._machine = machine
         self._changed = changed
         self._breached = breached
+        self._verdicts = verdicts or Verdicts()
+        self._heard_at = heard_at
         self._outboxes: dict[NodeId, _Outbox] = {}
         self._woken = trio.Event()
         self._came = trio.Event()
@@ -93,6 +136,11 @@ class Gossiper:
     def adverts(self) -> Mapping[NodeId, Advert]:
         """Living adverts, this node's included."""
         return self._machine.adverts(trio.current_time())
+
+    @property
+    def suspected(self) -> frozenset[NodeId]:
+        """Neighbours whose links give no sign of life: nothing new should be sent there."""
+        return self._machine.suspected
 
     def describe(self, advert: Advert) -> None:
         """Say something new of this node; the machine numbers, signs and spreads it."""
@@ -132,6 +180,11 @@ class Gossiper:
         # Its first frames may be here before this end's `carry` is: they wait for it, as the machine knows no stranger.
         while (outbox := self._outboxes.get(link.peer)) is None or outbox.link is not link:
             await self._came.wait()
+        if outbox.heard:
+            # Each could hold back most of a frame.
+            self._breached(link.peer, "a second stream of gossip on one link")
+            return
+        outbox.heard = True
         buffer = bytearray()
         while data := await stream.receive_some():
             buffer += data
@@ -154,7 +207,16 @@ class Gossiper:
             self._woken = trio.Event()
             with trio.move_on_at(wakeup if wakeup is not None else float("inf")):
                 await self._woken.wait()
+            self._tell_heard()
             self._handle(Tick())
+
+    def _tell_heard(self) -> None:
+        """Links that brought something of whatever kind live: before the machine thinks otherwise."""
+        for peer, outbox in list(self._outboxes.items()):
+            at = self._heard_at(outbox.link)
+            if at != outbox.heard_at:
+                outbox.heard_at = at
+                self._handle(Heard(peer))
 
     def _handle(self, event: Event) -> None:
         for command in self._machine.handle(event, trio.current_time()):
@@ -167,9 +229,28 @@ class Gossiper:
                     self._changed()
                 case Violation(frm, reason):
                     self._breached(frm, reason)
-                case Equivocation(node):
-                    logger.warning("a node signed two different adverts of one order", peer=node.short)
+                case Suspected() | Cleared():
+                    self._verdicts.suspects()
+                case Dead(node, reason):
+                    logger.info("a neighbour is silent", peer=node.short, reason=reason)
+                    self._verdicts.dead(node, reason)
+                case Reported(node, facts):
+                    self._verdicts.reported(node, facts)
+                case Convicted(node, until_s):
+                    self._convicted(node, until_s - trio.current_time())
                 case Trimmed(models, neighbours):
                     logger.warning("the advert is full: not all is told", models=models, neighbours=neighbours)
-        if not isinstance(event, Tick):
+        if not isinstance(event, Tick | Heard):
             self._woken.set()
+
+    def _convicted(self, node: NodeId, for_s: float) -> None:
+        mine = node == self._machine.me
+        logger.warning(
+            "a node signed two different adverts of one order",
+            peer=node.short,
+            mine=mine,
+            shut_out_s=round(for_s),
+            do="two machines run with one key: stop one of them, and give it a home of its own",
+        )
+        if not mine:
+            self._verdicts.convicted(node, for_s)

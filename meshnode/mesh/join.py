@@ -40,7 +40,7 @@ from meshnode.identity import (
 )
 from meshnode.identity.invites import MAX_LIFETIME_S
 from meshnode.identity.join import MAX_GRANT_BYTES
-from meshnode.keep.addresses import Remembered, save_addresses
+from meshnode.keep.addresses import Remembered, load_addresses, save_addresses
 from meshnode.keep.home import Home, Membership
 from meshnode.mesh.addresses import own_name
 from meshnode.mesh.doorway import Knock
@@ -185,9 +185,11 @@ class Inviter:
 async def join_mesh(home: Home, token: str, config: Config) -> Joined:
     """Join before the node's first start: takes the home, uses the invite, keeps what it brought.
 
-    Raises StartError when the home is in use, and what `join_with` raises.
+    Raises StartError when the home is in use, InviteRefused when the node is in another mesh that has others, and what
+    `join_with` raises.
     """
     with home:
+        _check_free(home, Invite.parse(token, int(time.time())))
         joined = await join_with(home, token, config)
         keep_joined(home, joined, config)
     return joined
@@ -221,6 +223,24 @@ async def join_with(home: Home, token: str, config: Config, *, connect: Connect 
         mesh = known.mesh
     addresses = tuple(dict.fromkeys((*invite.addresses, *grant.addresses)))
     return Joined(Membership(mesh, chain, grant.root_seed), addresses, grant.notices, NodeId(invite.signer))
+
+
+def has_others(home: Home, known: Membership) -> bool:
+    """Whether anybody else is in the mesh of a node that does not run, as far as its home tells: somebody else began
+    it, or was linked, or came with an invite of the last days. Raises SecretFileError."""
+    if known.root_seed is None or load_addresses(home.addresses, known.mesh.id):
+        return True
+    return any(invite.used for invite in home.invites().records())
+
+
+def _check_free(home: Home, invite: Invite) -> None:
+    """A node is in one mesh at a time. Raises InviteRefused, SecretFileError."""
+    known = home.membership(home.node_key())
+    if known is not None and known.mesh.id != invite.mesh and has_others(home, known):
+        raise InviteRefused(
+            f"this node is in the mesh {known.mesh.name!r}, which has other members: a node is in one mesh at a time, "
+            "so leave that one first (meshnode leave), or use the invite with another home (--home)"
+        )
 
 
 def keep_joined(home: Home, joined: Joined, config: Config) -> None:

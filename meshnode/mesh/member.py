@@ -20,7 +20,7 @@ import msgspec
 import trio
 
 from meshnode.config import Config
-from meshnode.errors import CertificateRefused, HandshakeFailed, IdentityError, InviteRefused
+from meshnode.errors import AlreadyLinked, CertificateRefused, HandshakeFailed, IdentityError, InviteRefused
 from meshnode.identity import Invite, NodeKey, TrustMode
 from meshnode.keep.home import Home, Membership
 from meshnode.mesh import dial_back
@@ -92,7 +92,7 @@ class Member:
         self._rejoined = trio.Event()
         self._moving = False
         self._addresses = pipes.reachable
-        self._settle(own_membership(home, key, config))
+        self._settle(own_membership(home, key, config), home.bump_incarnation())
 
     @property
     def me(self) -> NodeId:
@@ -136,8 +136,7 @@ class Member:
 
     def pinned(self, node: NodeId) -> bool:
         """Whether the node is pinned, by its id or (psk-tofu) by a name."""
-        pins = self._papers.trust.pins
-        return node in pins.pinned or any(key == node for _, key in pins.names)
+        return self._papers.trust.pins.holds(node)
 
     def invited_by(self, node: NodeId) -> NodeId | None:
         """The member that let a node in; None where the root did, or nobody knows."""
@@ -209,12 +208,10 @@ class Member:
         Raises InviteRefused, also when the present mesh is another with other members, and what join_with raises.
         """
         same = Invite.parse(token, int(time.time())).mesh == self.mesh_id
-        others = len(self.view().adverts) - 1
-        if others > 0 and not same:
+        if not same and self._company():
             raise InviteRefused(
-                f"this node is in the mesh {self.membership.mesh.name!r} with {others} other "
-                f"{'node' if others == 1 else 'nodes'}: a node is in one mesh at a time, so leave that one first "
-                "(meshnode leave), or use the invite with another home (--home)"
+                f"this node is in the mesh {self.membership.mesh.name!r} with {self._company()}: a node is in one mesh "
+                "at a time, so leave that one first (meshnode leave), or use the invite with another home (--home)"
             )
         with self._alone():
             joined = await join_with(self._home, token, self._config, connect=self._pipes.connect)
@@ -229,11 +226,12 @@ class Member:
         """
         self._check_may_leave(force)
         with self._alone():
-            name, linked = self.membership.mesh.name, bool(self.view().links)
+            # A disk that takes nothing is met before anything has been said.
+            before, incarnation = self.membership, self._home.bump_incarnation()
+            name, linked = before.mesh.name, bool(self.view().links)
             self.farewell()
             if linked:
                 await trio.sleep(FAREWELL_S)
-            before = self.membership
             try:
                 async with self._disk:
                     self._papers.close()
@@ -243,7 +241,7 @@ class Member:
                     )
             finally:
                 # Whatever the disk did: the farewell has been said, and this life is over.
-                self._begin(before)
+                self._begin(before, incarnation)
         return name
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -289,8 +287,8 @@ class Member:
             self.describe(msgspec.structs.replace(self._advert, addresses=addresses))
         self.mesh.peers.redial("this machine's addresses changed")
 
-    def _settle(self, membership: Membership) -> None:
-        """Build what a membership needs."""
+    def _settle(self, membership: Membership, incarnation: int) -> None:
+        """Build what a membership needs. Nothing is written, so that a full disk leaves no half of it."""
         config = self._config
         self._papers = papers = Papers(self._home, self._key, config, membership, self._disk)
         self._inviter = Inviter(self._home, papers, lambda: self.addresses)
@@ -298,9 +296,7 @@ class Member:
         way = Way(door.initiator, door.check, self._pipes.connect)
         self._dial_back = DialBack(self.view, lambda: self.addresses, way)
         self._book = AddressBook(self._home, membership.mesh.id, self._disk)
-        standing = Standing(
-            papers, door, partial(self._connect, papers, door), self._home.bump_incarnation(), self._book.known()
-        )
+        standing = Standing(papers, door, partial(self._connect, papers, door), incarnation, self._book.known())
         doors = {dial_back.PATH: self._dial_back.serve}
         self.mesh = Mesh(standing, config.mesh, config.gossip, self._serve, self._rng, doors)
         self._warden = Warden(papers, self.mesh)
@@ -311,13 +307,14 @@ class Member:
         """Dial with the present network secret, and where nobody says a word to that, with those before it."""
         if papers.expelled is not None:
             raise HandshakeFailed(f"this node dials nobody: {papers.expelled}")
+        check = self.mesh.peers.unless_linked(door.check) if expected is None else door.check
         for attempt in door.initiators():
             try:
                 return await dial(
-                    where, attempt, door.check, self._config.mesh, expect=expected, connect=self._pipes.connect
+                    where, attempt, check, self._config.mesh, expect=expected, connect=self._pipes.connect
                 )
             except HandshakeFailed as error:
-                if not attempt.unanswered:
+                if isinstance(error, AlreadyLinked) or not attempt.unanswered:
                     raise
                 silence = error
         raise HandshakeFailed(f"{silence}; {_STRANGER}") from silence
@@ -350,17 +347,18 @@ class Member:
         await papers.keep()
 
     async def _move(self, joined: Joined) -> None:
+        incarnation = self._home.bump_incarnation()
         async with self._disk:
             await trio.to_thread.run_sync(keep_joined, self._home, joined, self._config, abandon_on_cancel=False)
             self._papers.close()
             self._book.close()
-        self._begin(joined.membership)
+        self._begin(joined.membership, incarnation)
 
-    def _begin(self, membership: Membership) -> None:
+    def _begin(self, membership: Membership, incarnation: int) -> None:
         """Live another membership from now on. Links that were accepted are not of the life that ends: they go here."""
         for peer in list(self.mesh.peers.links):
             self.mesh.peers.drop(peer, "this node has left the mesh")
-        self._settle(membership)
+        self._settle(membership, incarnation)
         self._rejoined.set()
 
     def _check_may_leave(self, force: bool) -> None:
@@ -368,13 +366,18 @@ class Member:
             raise IdentityError(
                 "in psk-tofu the mesh is the file mesh.secret: stop this node and move that file away to leave it"
             )
-        others = len(self.view().adverts) - 1
-        if self.membership.root_seed is not None and others > 0 and not force:
+        if self.membership.root_seed is not None and self._company() and not force:
             raise IdentityError(
-                f"this node holds the root of the mesh {self.membership.mesh.name!r}, which has {others} other "
-                f"{'node' if others == 1 else 'nodes'}: without it nobody there could be made a member that invites, "
-                "nor be shut out who does. Hand the root on first (meshnode invite --root), or leave by force"
+                f"this node holds the root of the mesh {self.membership.mesh.name!r}, which has {self._company()}: "
+                "without it nobody there could be made a member that invites, nor be shut out who does. Hand the root "
+                "on first (meshnode invite --root), or leave with --force"
             )
+
+    def _company(self) -> str:
+        """The other members, in words; "" for none. With the root, which nobody gets back, those that are off too."""
+        off = set(self._book.known()) if self.membership.root_seed is not None else set()
+        count = len((set(self.view().adverts) | off - self._papers.notices.revoked()) - {self.me})
+        return f"{count} other {'node' if count == 1 else 'nodes'}" if count else ""
 
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:

@@ -18,23 +18,25 @@ from meshnode.config.mesh import MeshSection
 from meshnode.errors import LinkError, ProtocolViolation
 from meshnode.gossip.machine import Gossip
 from meshnode.gossip.overlay import Overlay
-from meshnode.identity import Notice, Peer, Revocation, Rotation
-from meshnode.mesh import addresses, dial_me, notices, renewal
+from meshnode.identity import Notice, Peer, Revocation, Role, Rotation
+from meshnode.mesh import addresses, dial_me, notices, opening, renewal
 from meshnode.mesh.dial_me import DialMe
 from meshnode.mesh.doorway import Doorway
 from meshnode.mesh.exchange import refuse
-from meshnode.mesh.gossiper import PATH, Gossiper
+from meshnode.mesh.gossiper import PATH, Gossiper, Verdicts
 from meshnode.mesh.members import Members
 from meshnode.mesh.notices import Board
 from meshnode.mesh.papers import Papers
 from meshnode.mesh.peers import Connect, Peers
 from meshnode.mesh.renewal import Renewal
+from meshnode.mesh.splice import Ground
+from meshnode.mesh.tunnels import Tunnels
 from meshnode.model.advert import ADVERT_CONTEXT, Advert, Neighbour
 from meshnode.model.ids import NodeId
 from meshnode.model.view import View
 from meshnode.net import Authenticated, Link, LinkStream, Rekeying
 from meshnode.observe import log
-from meshnode.routing.path import Paths
+from meshnode.routing.path import MOST_HOPS, Paths
 
 logger = log.get("mesh")
 
@@ -84,8 +86,20 @@ class Mesh:
         self._papers = papers
         self._serve = serve
         machine = Gossip(self.me, gossip, papers.judge, self._sign, rng, standing.incarnation)
-        self._gossiper = Gossiper(machine, self._adverts_changed, lambda peer, why: self.peers.breached(peer, why))
+        verdicts = Verdicts(
+            dead=lambda peer, why: self.peers.drop(peer, why),
+            convicted=lambda node, _: self.peers.breached(node, "it signed two adverts of one order"),
+            suspects=self._renew,
+        )
+        self._gossiper = Gossiper(
+            machine,
+            self._adverts_changed,
+            lambda peer, why: self.peers.breached(peer, why),
+            verdicts,
+            lambda link: link.heard_at,
+        )
         overlay = Overlay(self.me, self.host, section, rng, standing.remembered)
+        self.tunnels = Tunnels(self._ground(overlay), section, standing.door, self._build_sealed, papers.barred)
         self._dial_me = DialMe(self.me, self.link, self._next_hop, lambda peer: self.peers.asked(peer))
         self.peers = Peers(
             overlay, standing.connect, self._build, self._carry, self._links_changed, ask=self._dial_me.ask
@@ -98,6 +112,7 @@ class Mesh:
             notices.PATH: self._board.receive,
             renewal.PATH: self._renewal.serve,
             dial_me.PATH: self._dial_me.answer,
+            opening.PATH: self.tunnels.serve,
         }
         self._paths = Paths(0.0)
         self._members = Members(papers)
@@ -117,6 +132,7 @@ class Mesh:
             self.peers.known(self._gossiper.adverts())
             await nursery.start(self._gossiper.run)
             await nursery.start(self._papers.run)
+            await nursery.start(self.tunnels.run)
             nursery.start_soon(self._renewal.run)
             nursery.start_soon(self._follow_round_trips)
             task_status.started()
@@ -124,7 +140,9 @@ class Mesh:
     def view(self) -> View:
         """What is known now; the same object until something changes."""
         if self._view is None:
-            links = {peer: _round_trip(link) for peer, link in self.peers.links.items()}
+            # Whoever is suspected gets nothing new until it has shown that it lives.
+            doubted = self._gossiper.suspected
+            links = {peer: _round_trip(link) for peer, link in self.peers.links.items() if peer not in doubted}
             adverts = self._members.believed(self._gossiper.adverts())
             if self._told is not None:
                 # What is true here is true at once, though others hear of it a settling time later.
@@ -184,6 +202,7 @@ class Mesh:
         self._gossiper.leave()
         for link in self.peers.links.values():
             link.goaway()
+        self.tunnels.goaway()
 
     async def accept(self, link: Link, stream: LinkStream) -> None:
         """Take one stream that a peer opened: the mesh's own go to their door, everything else is a job."""
@@ -202,10 +221,48 @@ class Mesh:
                 logger.debug("a neighbour's stream ended", peer=link.peer.short, path=path, reason=str(error))
 
     def _build(self, found: Authenticated) -> Link:
+        return self._link_of(found, self.accept)
+
+    def _build_sealed(self, found: Authenticated) -> Link:
+        return self._link_of(found, self._accept_sealed)
+
+    def _link_of(self, found: Authenticated, accept: Door) -> Link:
         door = self._standing.door
         rekeying = Rekeying(door.initiator, door.responder, door.check)
-        # Its roles may be others now.
-        return Link(found, self.accept, self._section, rekeying, lambda _: self._renew())
+        return Link(found, accept, self._section, rekeying, self._shook_hands)
+
+    def _shook_hands(self, link: Link) -> None:
+        """Anew, on a link that runs: the peer's roles may be others now."""
+        self._renew()
+        self._board.tell_again(link)
+
+    async def _accept_sealed(self, link: Link, stream: LinkStream) -> None:
+        """Jobs only: whoever is at the other end of a tunnel is no neighbour."""
+        if (await stream.head()).get(":path", "").startswith(OWN_PATHS):
+            await refuse(stream, "a tunnel is for jobs")
+        else:
+            await self._serve(link, stream)
+
+    def _ground(self, overlay: Overlay) -> Ground:
+        def unwelcome(node: NodeId) -> str | None:
+            if self._papers.expelled is not None:
+                return f"this node links with nobody: {self._papers.expelled}"
+            shut_out = overlay.shut_out(node, trio.current_time()) is not None
+            return f"{node.short} broke the protocol and is shut out" if shut_out else None
+
+        def leaving(node: NodeId) -> bool:
+            advert = self.view().adverts.get(node)
+            return advert is not None and advert.draining
+
+        return Ground(self.me, self.link, self._next_hop, self.roles, self._relays, unwelcome, leaving)
+
+    def _relays(self) -> str | None:
+        """Why this node passes on nothing for others now."""
+        if not self._section.relay or Role.RELAY not in self._papers.roles:
+            return f"{self.me.short} does not relay"
+        if self._described is not None and self._described.draining:
+            return f"{self.me.short} is shutting down"
+        return None
 
     async def _carry(self, link: Link) -> None:
         """What runs beside each link for its life. Notices first: they say who is a member."""
@@ -216,6 +273,7 @@ class Mesh:
                 nursery.cancel_scope.cancel()
 
             nursery.start_soon(gossip)
+            self._renewal.linked()
             await self._board.carry(link)
             nursery.cancel_scope.cancel()
 
@@ -230,9 +288,10 @@ class Mesh:
         self._gossiper.reconsider()
         self._renew()
         self._tell()
+        self.tunnels.review()
 
-    def _next_hop(self, target: NodeId, without: Collection[NodeId]) -> NodeId | None:
-        return self._paths.next_hop(self.view(), target, without, dial_me.MOST_HOPS)
+    def _next_hop(self, target: NodeId, without: Collection[NodeId], hops_left: int = MOST_HOPS) -> NodeId | None:
+        return self._paths.next_hop(self.view(), target, without, hops_left)
 
     def _adverts_changed(self) -> None:
         self._renew()

@@ -33,19 +33,23 @@ LAST_WORDS_S = 0.2
 
 REFUSALS = 1100
 PAUSE_S = 0.1
-"""An honest peer may hold as many notices as that, which this node does not believe; one that sends more is heard
-slowly, since each costs two signature checks."""
+"""An honest peer may hold as many notices as that, which this node does not believe or knows; one that sends more is
+heard slowly, since each costs two signature checks."""
+
+MOST_TOLD = 4 * REFUSALS
+"""Digests remembered of one link: when there are more, what is known is told once more."""
 
 _LENGTH_BYTES = 2
 
 
 @dataclass(slots=True)
 class _Conversation:
-    """What both ends of a link have told each other, by digest, and how much of the peer's was refused; `scope` ends
-    this end's telling."""
+    """What both ends of a link have told each other, by digest, and how much of the peer's was no news; `scope` ends
+    this end's telling; `pause` is taken in turns, by however many streams the peer speaks."""
 
     told: set[bytes] = field(default_factory=set)
-    refused: int = 0
+    idle: int = 0
+    pause: trio.Lock = field(default_factory=trio.Lock)
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
 
 
@@ -70,20 +74,27 @@ class Board:
         self._conversations: WeakKeyDictionary[Link, _Conversation] = WeakKeyDictionary()
         self._news = trio.Event()
 
-    def post(self, notice: Notice) -> None:
-        """Make a notice count here and tell every neighbour. Raises CertificateRefused when it is not to be
-        believed."""
+    def post(self, notice: Notice) -> bool:
+        """Make a notice count here and tell every neighbour. Whether it was news. Raises CertificateRefused when it is
+        not to be believed."""
         was_out = self._papers.expelled is not None
         statement = self._papers.take(notice)
         if statement is None:
-            return
+            return False
         _say(statement)
         if not was_out:
             say_if_out(self._papers)
         self.review()
         self._applied(statement)
-        news, self._news = self._news, trio.Event()
-        news.set()
+        self._wake()
+        return True
+
+    def tell_again(self, link: Link) -> None:
+        """Tell a peer everything once more: its clock, or ours, may have been wrong when it refused something."""
+        conversation = self._conversation(link)
+        conversation.told.clear()
+        conversation.idle = 0
+        self._wake()
 
     def review(self) -> list[NodeId]:
         """End the links of those who are believed no more. Returns whose."""
@@ -122,16 +133,29 @@ class Board:
         while data := await stream.receive_some():
             buffer += data
             while (frame := _take(buffer)) is not None:
-                try:
-                    self.post(Notice.unpack(frame))
-                    conversation.told.add(_digest(frame))
-                except DecodeError as error:
-                    raise ProtocolViolation(f"a notice that cannot be read: {error}") from error
-                except CertificateRefused as error:
-                    logger.debug("a notice is not believed", peer=link.peer.short, reason=str(error))
-                    conversation.refused += 1
-                    if conversation.refused > REFUSALS:
-                        await trio.sleep(PAUSE_S)
+                if not self._take_in(link, conversation, frame):
+                    conversation.idle += 1
+                    if conversation.idle > REFUSALS:
+                        async with conversation.pause:
+                            await trio.sleep(PAUSE_S)
+
+    def _take_in(self, link: Link, conversation: _Conversation, frame: bytes) -> bool:
+        """Whether the frame was news. Raises ProtocolViolation."""
+        try:
+            news = self.post(Notice.unpack(frame))
+        except DecodeError as error:
+            raise ProtocolViolation(f"a notice that cannot be read: {error}") from error
+        except CertificateRefused as error:
+            logger.debug("a notice is not believed", peer=link.peer.short, reason=str(error))
+            return False
+        if len(conversation.told) >= MOST_TOLD:
+            conversation.told.clear()
+        conversation.told.add(_digest(frame))
+        return news
+
+    def _wake(self) -> None:
+        news, self._news = self._news, trio.Event()
+        news.set()
 
     async def _tell(self, link: Link, conversation: _Conversation) -> None:
         stream = await link.request(_HEADERS, end=False)

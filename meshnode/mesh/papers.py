@@ -249,7 +249,8 @@ class Papers:
     def _settle(self) -> None:
         """Take the network secret from the rotations that are believed."""
         self.notices.forget_old(int(time.time()))
-        mesh = self.mesh.settled(self.notices.rotations(), self.notices.void_secrets(), int(time.time()))
+        known = self.notices
+        mesh = self.mesh.settled(known.rotations(), known.out(), int(time.time()), known.makers())
         if mesh != self.mesh:
             self.membership = msgspec.structs.replace(self.membership, mesh=mesh)
 

@@ -8,38 +8,53 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import trio
 
-from meshnode.errors import LinkError, ProtocolViolation
+from meshnode.errors import AlreadyLinked, LinkError, LinkRefused, ProtocolViolation, Tampered
 from meshnode.gossip.crowd import crowded
 from meshnode.gossip.overlay import Overlay
 from meshnode.gossip.overlay_events import (
     Asked,
     AskToDial,
     Breached,
+    Changed,
+    Cold,
     Command,
+    Condition,
     Dial,
     Event,
     Failed,
     Forgotten,
     Heard,
+    Hot,
     Known,
     Linked,
+    Look,
+    Looked,
     Redial,
+    Requested,
+    Shed,
     Tick,
     Unlinked,
 )
 from meshnode.gossip.targets import Key
 from meshnode.model.advert import Advert
 from meshnode.model.ids import NodeId
-from meshnode.net import Authenticated, Link
+from meshnode.net import Authenticated, Check, Link
 from meshnode.observe import log
 
 logger = log.get("mesh")
 
 Connect = Callable[[tuple[str, ...], NodeId | None], Awaitable[Authenticated]]
 """Dial addresses and shake hands with the node expected there (None: any member). Raises LinkError."""
+
+STANDING_STREAMS = 4
+"""Open on every link for its life: gossip's and the notices', one each way. A link with more is in use."""
+
+DRAIN_LOOK_S = 0.5
+"""Between looks at whether a link that is to end is still in use; the first also lets the goodbye out."""
 
 MOST_TOLD = 1024
 """Peers whose refusal has been logged; more than that, and some are logged again."""
@@ -90,10 +105,11 @@ class Peers:
         self._welcome = welcome
         self._ask = ask
         self._lives: dict[NodeId, _Life] = {}
-        self._missed: set[Key] = set()
+        self._missed: set[tuple[Key, bool]] = set()
         self._refused: dict[NodeId, str] = {}
         self._woken = trio.Event()
         self._nursery: trio.Nursery | None = None
+        self.standing_streams = STANDING_STREAMS
 
     @property
     def links(self) -> dict[NodeId, Link]:
@@ -105,9 +121,41 @@ class Peers:
         life = self._lives.get(peer)
         return life.link if life is not None else None
 
+    def unless_linked(self, check: Check) -> Check:
+        """Judges as `check` does, and raises AlreadyLinked for a peer that has a link: for dials to whoever is there.
+
+        Before that one hears who asks: it would take this node for one that has lost its link, and end the old one. So
+        anybody on the LAN could cut streams by a hint that leads to a peer.
+        """
+
+        def judge(payload: bytes, remote_static: bytes) -> tuple[NodeId, Any]:
+            peer, membership = check(payload, remote_static)
+            life = self._lives.get(peer)
+            if life is not None and life.link.reason is None:
+                raise AlreadyLinked(peer)
+            return peer, membership
+
+        return judge
+
     def known(self, adverts: Mapping[NodeId, Advert]) -> None:
         """The mesh's adverts changed: others may be worth dialling."""
         self._handle(Known(adverts))
+
+    def changed(self, said: Mapping[NodeId, Advert | None]) -> None:
+        """What these nodes say now, None for those whose adverts have ended; `known` came first."""
+        self._handle(Changed(said))
+
+    def requested(self, peer: NodeId) -> None:
+        """A request of this node goes to `peer`: many over relays make a link of their own."""
+        self._handle(Requested(peer))
+
+    def hot(self, peer: NodeId) -> None:
+        """Link to `peer` directly, in however large a mesh, until it is cold or has not been asked for long."""
+        self._handle(Hot(peer))
+
+    def cold(self, peer: NodeId) -> None:
+        """A direct link to `peer` is wanted no more."""
+        self._handle(Cold(peer))
 
     def heard(self, address: str) -> None:
         """A node of this mesh may be at `address`, as somebody on the LAN says."""
@@ -204,7 +252,7 @@ class Peers:
                 nursery.cancel_scope.cancel()
             finally:
                 self._over(peer, life)
-                if isinstance(link.reason, ProtocolViolation):
+                if isinstance(link.reason, ProtocolViolation) and not isinstance(link.reason, Tampered):
                     self.breached(peer, str(link.reason))
         return taken
 
@@ -217,7 +265,7 @@ class Peers:
             return
         del self._lives[peer]
         logger.info("unlinked", peer=peer.short, reason=life.dropped or str(life.link.reason or "closed"))
-        self._handle(Unlinked(peer))
+        self._handle(Unlinked(peer, parted=getattr(life.link, "parted", False)))
         self._changed()
 
     def _replaces(self, found: Authenticated, rival: _Life) -> bool:
@@ -251,7 +299,7 @@ class Peers:
             return
         for command in self._overlay.handle(event, trio.current_time()):
             self._perform(command, self._nursery)
-        if not isinstance(event, Heard):
+        if not isinstance(event, Heard | Requested):
             # A hint is dialled now or when another dial ends; thousands of them are no reason to look at the clock.
             self._woken.set()
 
@@ -261,29 +309,56 @@ class Peers:
                 nursery.start_soon(self._dial, command)
             case AskToDial(peer):
                 nursery.start_soon(self._ask_to_dial, peer)
+            case Look():
+                self._handle(Looked({peer: self._condition(life.link) for peer, life in self._lives.items()}))
+            case Shed(peer, within_s):
+                if (life := self._lives.get(peer)) is not None:
+                    nursery.start_soon(self._shed, peer, life, within_s)
+
+    def _condition(self, link: Link) -> Condition:
+        return Condition(link.rtt_s, max(0, link.streams - self.standing_streams))
+
+    async def _shed(self, peer: NodeId, life: _Life, within_s: float) -> None:
+        """Part in peace: no new streams, and the link ends when those that run have."""
+        life.link.goaway()
+        with trio.move_on_after(within_s):
+            await trio.sleep(DRAIN_LOOK_S)
+            while life.link.reason is None and self._condition(life.link).streams:
+                with trio.move_on_after(DRAIN_LOOK_S):
+                    await life.link.drained()
+        life.dropped = "this node has enough links"
+        self._over(peer, life)
+        life.scope.cancel()
 
     async def _dial(self, dial: Dial) -> None:
         expected = dial.target if isinstance(dial.target, NodeId) else None
         try:
             found = await self._connect(dial.addresses, expected)
-            self._missed.discard(dial.target)
+            self._missed -= {(dial.target, False), (dial.target, True)}
             if not await self.live(found, dial.target):
                 self._handle(Failed(dial.target, found.peer))
+        except AlreadyLinked as error:
+            self._missed.discard(dial.target)
+            self._handle(Linked(NodeId(error.peer), dial.target, None, ""))
         except LinkError as error:
-            self._say_missed(dial, str(error))
+            self._say_missed(dial, error)
             self._handle(Failed(dial.target))
         except Exception as error:  # crash barrier: one link's fault is not its neighbours'
             log.crash(logger, "a dialled link crashed", error, addresses=dial.addresses)
             self._handle(Failed(dial.target))
 
-    def _say_missed(self, dial: Dial, reason: str) -> None:
-        named = dial.target in self._overlay.section.peers and dial.target not in self._missed
-        if named:
-            # Once for each peer that was named: trying goes on, and a log is not for every try.
-            self._missed.add(dial.target)
-        advice = {"do": "see that it runs and that its address is right; trying goes on"} if named else {}
-        say = logger.warning if named else logger.debug
-        say("a peer cannot be reached", at=dial.addresses, reason=reason, **advice)
+    def _say_missed(self, dial: Dial, error: LinkError) -> None:
+        # Whoever refuses this node in words says what people must know: a node revoked while it was off hears nothing
+        # else. Once for each peer: trying goes on, and a log is not for every try.
+        refused = isinstance(error, LinkRefused)
+        kind = (dial.target, refused)
+        told = (refused or dial.target in self._overlay.section.peers) and kind not in self._missed
+        if told and len(self._missed) < MOST_TOLD:
+            self._missed.add(kind)
+        remedy = "see what it says of this node" if refused else "see that it runs and that its address is right"
+        advice = {"do": f"{remedy}; trying goes on"} if told else {}
+        say = logger.warning if told else logger.debug
+        say("a peer cannot be reached", at=dial.addresses, reason=str(error), **advice)
 
     async def _ask_to_dial(self, peer: NodeId) -> None:
         try:

@@ -16,7 +16,7 @@ import trio
 
 from meshnode.errors import CertificateRefused, DecodeError, LinkError, PeerFailed
 from meshnode.identity import MEMBERSHIP_LIFETIME_S, Role, accept_renewal, ask_renewal, renew
-from meshnode.identity.certificates import Chain, pack_chain
+from meshnode.identity.certificates import BACKDATING_S, Chain, pack_chain
 from meshnode.mesh.exchange import answer, ask, read, refuse
 from meshnode.mesh.papers import Papers
 from meshnode.net import Link, LinkStream
@@ -57,19 +57,31 @@ class Renewal:
         self._renewed = renewed
         self._rng = rng
         self._in_hand = 0
+        self._met = trio.Event()
 
     async def run(self) -> None:
         """Renew when it is time. Returns only by cancellation."""
         while True:
             if not self.due():
                 await trio.sleep(CHECK_S)
-            elif not await self.renew():
-                await trio.sleep(RETRY_S * self._rng.uniform(0.5, 1.0))
+            else:
+                met = self._met
+                if not await self.renew():
+                    with trio.move_on_after(RETRY_S * self._rng.uniform(0.5, 1.0)):
+                        await met.wait()
+
+    def linked(self) -> None:
+        """There is somebody new to ask: at the start of a node, the first one at all."""
+        met, self._met = self._met, trio.Event()
+        met.set()
 
     def due(self) -> bool:
         """Whether it is time: and nobody renews a node that is out."""
         until = self._papers.until
-        return until is not None and until - time.time() < RENEW_S and self._papers.expelled is None
+        if until is None or self._papers.expelled is not None:
+            return False
+        # One that ends too late was made while a clock was ahead, and nobody else believes it yet.
+        return not RENEW_S <= until - time.time() <= MEMBERSHIP_LIFETIME_S + BACKDATING_S
 
     async def renew(self) -> bool:
         """Get a new chain, from whoever can. Whether there is one now."""

@@ -62,7 +62,12 @@ class Warden:
         also = () if keep_invited else tuple(sorted(map(self._name, invited)))
         self._warn_of_lifted(node)
         self._mesh.post(issuer.notice(Revocation(self._papers.mesh.id, bytes(node), int(time.time()), kept)))
-        generation = self._rotate(issuer)
+        try:
+            generation = self._rotate(issuer)
+        except CertificateRefused as error:
+            # It is out all the same; its certificate opens nothing, with the secret or without it.
+            logger.warning("the node is revoked, but the network secret stays", reason=str(error))
+            generation = self._papers.mesh.generation
         await self._papers.keep()
         return Revoked(node, name, also, linked, generation, local_only=False)
 
@@ -89,8 +94,13 @@ class Warden:
 
     def _rotate(self, issuer: Issuer) -> int:
         mesh = self._papers.mesh
-        generation = max(0, mesh.generation) + 1
-        rotation = Rotation(mesh.id, generation, secrets.token_bytes(32), int(time.time()))
+        generation, now = max(0, mesh.generation) + 1, int(time.time())
+        if not issuer.is_root and generation > now:
+            raise CertificateRefused(
+                "somebody has counted the network secret's rotations up as far as members may: a node that holds the "
+                "root of the mesh can rotate it now, others in some minutes"
+            )
+        rotation = Rotation(mesh.id, generation, secrets.token_bytes(32), now)
         self._mesh.post(issuer.notice(rotation))
         return generation
 
@@ -102,9 +112,15 @@ class Warden:
         return view.name(node)
 
     def _invited_by(self, node: NodeId) -> list[NodeId]:
-        return [one for one, member in self._mesh.members().items() if member.invited_by == node]
+        return [one for one, member in self._mesh.members().items() if node in member.vouchers]
 
     def _check_may(self, issuer: Issuer, node: NodeId, kept: tuple[bytes, ...]) -> None:
+        if not issuer.is_root and self._mesh.member(node) is None:
+            # Its roles are in its certificate; one that may invite would stay in, and people would believe it out.
+            raise CertificateRefused(
+                f"nothing is heard of {node.short} now, so this node cannot tell whether it may invite, which only a "
+                "node that holds the root of the mesh revokes: revoke it there, or when it is heard of again"
+            )
         if not issuer.is_root and Role.INVITE in self._mesh.roles(node):
             raise CertificateRefused("only a node that holds the root of the mesh revokes one that may invite")
         if len(kept) > MAX_KEPT:

@@ -31,6 +31,14 @@ class Label(enum.Enum):
     SENSITIVE = "sensitive"
 
 
+class Privacy(enum.Enum):
+    """How a request passes relays (protocol.md §6): readable only by its server, or by each of them, who may then
+    choose a better server."""
+
+    SEALED = "sealed"
+    OPEN = "open"
+
+
 @dataclass(frozen=True, slots=True)
 class Facts:
     """What routing must know of a body, read once without changing it.
@@ -54,7 +62,8 @@ class Job:
 
     `deadline` is on this node's monotonic clock, in seconds; between nodes only what remains of it travels.
     `target` is the server that the origin chose (None before it chose). `path` lists the nodes the job has passed,
-    origin first, without this one. `attempt` counts from 1 and fences late frames of older attempts.
+    origin first, without this one. `attempt` counts from 1 and fences late frames of older attempts. `privacy` is what
+    the client asked for, None where it leaves that to its node.
     """
 
     id: str
@@ -68,6 +77,7 @@ class Job:
     hops_left: int = 4
     path: tuple[NodeId, ...] = ()
     label: Label = Label.INTERNAL
+    privacy: Privacy | None = None
     priority: Priority = Priority.NORMAL
     owner: str = ""
     traceparent: str = ""

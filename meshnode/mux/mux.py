@@ -26,6 +26,10 @@ RECORD_BYTES = 65_519 - 1
 FLUSH_BYTES = 64 * 1024
 """Body bytes taken at once: a message of gossip never stands behind more than this."""
 
+PAD_BYTES = 256
+"""DATA of a padded stream has a multiple of this, the pad length's own byte included: token lengths leak text
+(protocol.md §6). A pad can have 255 bytes (RFC 9113 §6.1), so that every multiple can be reached."""
+
 
 class Mux:
     """Both ends' streams on one link.
@@ -88,6 +92,10 @@ class Mux:
         stream.out.put(data)
         self._table.queued += len(data)
         self._table.make_ready(stream)
+
+    def pad(self, key: StreamKey) -> None:
+        """Pad every DATA frame of this side from now on. Raises StreamReset when the stream is over."""
+        self._stream(key).padded = True
 
     def window(self, key: StreamKey) -> int:
         """Bytes that `send` may take now; 0 until a Writable. Negative after the peer shrank its windows."""
@@ -205,17 +213,19 @@ class Mux:
         out.waiting = False
         connection = stream.half.connection
         window = connection.local_flow_control_window(stream.id) if out.size else 0
-        data = out.take(min(room, MAX_FRAME_BYTES, window))
+        most = min(MAX_FRAME_BYTES, window)
+        # A padded frame may be more than `room`: what is left of that may be too small for any.
+        data = out.take(_unpadded(most) if stream.padded else min(room, most))
         if not data and out.size:
             # No credit: a Writable brings it back.
             return 0
         last = out.ending is not None and not out.size
         if last and out.ending:
             if data:
-                connection.send_data(stream.id, data)
+                connection.send_data(stream.id, data, pad_length=_pad(stream, data))
             connection.send_headers(stream.id, out.ending, end_stream=True)
         elif data or last:
-            connection.send_data(stream.id, data, end_stream=last)
+            connection.send_data(stream.id, data, end_stream=last, pad_length=_pad(stream, data))
         table = self._table
         table.queued -= len(data)
         table.sent += len(data)
@@ -238,3 +248,14 @@ class Mux:
         if stream is None or stream.out.ending is not None or stream.local_done:
             raise StreamReset("this stream takes nothing more")
         return stream
+
+
+def _unpadded(room: int) -> int:
+    """Bytes that a padded frame of at most `room` bytes carries, 0 where not even the smallest has room."""
+    return max(0, room // PAD_BYTES * PAD_BYTES - 1)
+
+
+def _pad(stream: Stream, data: bytes) -> int | None:
+    """Padding that takes `data` to its class; None for none. An end without data has no length to hide, and must not
+    wait for credit."""
+    return -(len(data) + 1) % PAD_BYTES if stream.padded and data else None

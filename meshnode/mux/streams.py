@@ -24,11 +24,11 @@ class Half:
 
 class Stream:
     """One stream. `local_done` and `remote_done`: END_STREAM was handed to h2, came from the peer. `unread`: bytes that
-    came and were not read, the first of them at `unread_since`."""
+    came and were not read, the first of them at `unread_since`. `padded`: sizes of DATA show only in classes."""
 
     __slots__ = (
-        "half", "head_sent", "id", "key", "local_done", "out", "remote_done", "then_reset", "uncredited", "unread",
-        "unread_since",
+        "half", "head_sent", "id", "key", "local_done", "out", "padded", "remote_done", "then_reset", "uncredited",
+        "unread", "unread_since",
     )  # fmt: skip
 
     def __init__(self, key: StreamKey, half: Half) -> None:
@@ -40,4 +40,4 @@ class Stream:
         self.uncredited = self.unread = 0
         self.unread_since = 0.0
         self.then_reset: int | None = None
-        self.local_done = self.remote_done = False
+        self.local_done = self.remote_done = self.padded = False

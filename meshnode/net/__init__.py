@@ -7,6 +7,7 @@ from meshnode.net.dial import dial
 from meshnode.net.handshake import Authenticated, Check, initiate, respond
 from meshnode.net.link import Link
 from meshnode.net.listen import Welcome, open_listeners, serve
+from meshnode.net.pipe import Pipe
 from meshnode.net.stream import LinkStream
 from meshnode.noise import Rekeying
 
@@ -15,6 +16,7 @@ __all__ = [
     "Check",
     "Link",
     "LinkStream",
+    "Pipe",
     "Rekeying",
     "Welcome",
     "dial",

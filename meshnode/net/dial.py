@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 import trio
 
 from meshnode.config.mesh import MeshSection
-from meshnode.errors import HandshakeFailed
+from meshnode.errors import AlreadyLinked, HandshakeFailed, LinkRefused
 from meshnode.model.ids import NodeId
 from meshnode.net import socket_stream
 from meshnode.net.handshake import Authenticated, Check, initiate
@@ -53,17 +53,23 @@ async def dial(
     """Connect and authenticate. `addresses` are `host:port`, the likeliest first; only the first 8 are tried.
 
     `initiator` makes a fresh handshake for each; `expect` refuses any other node. What is returned names the address
-    that won. Raises HandshakeFailed, whose text says what happened at each address.
+    that won. Raises HandshakeFailed, whose text says what happened at each address; LinkRefused if somebody there
+    refused this node in words, AlreadyLinked where `check` does.
     """
     won: list[Authenticated] = []
-    faults: dict[str, str] = {}
+    linked: list[AlreadyLinked] = []
+    faults: dict[str, HandshakeFailed] = {}
 
     async def attempt(address: str, failed: trio.Event) -> None:
         try:
             stream = await _connect(address, connect, section.dial_timeout_s)
             found = await initiate(stream, initiator(), check, timeout_s=section.handshake_timeout_s, expect=expect)
+        except AlreadyLinked as error:
+            linked.append(error)
+            nursery.cancel_scope.cancel()
+            return
         except HandshakeFailed as error:
-            faults[address] = str(error)
+            faults[address] = error
             failed.set()
             return
         if won:
@@ -79,9 +85,12 @@ async def dial(
             nursery.start_soon(attempt, address, failed)
             with trio.move_on_after(STAGGER_S):
                 await failed.wait()
+    if linked and not won:
+        raise linked[0]
     if not won:
         texts = [f"{address}: {faults[address]}" for address in raced if address in faults]
-        raise HandshakeFailed("; ".join(texts) or "no address to dial")
+        refused = any(isinstance(fault, LinkRefused) for fault in faults.values())
+        raise (LinkRefused if refused else HandshakeFailed)("; ".join(texts) or "no address to dial")
     return won[0]
 
 

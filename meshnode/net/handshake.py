@@ -13,7 +13,7 @@ from typing import Any
 
 import trio
 
-from meshnode.errors import HandshakeFailed, IdentityError, LinkError
+from meshnode.errors import HandshakeFailed, IdentityError, LinkError, LinkRefused
 from meshnode.model.ids import NodeId
 from meshnode.noise import Established, Initiator, Responder, Transport
 from meshnode.noise.channel import REFUSAL, read_refusal, refusal
@@ -126,7 +126,7 @@ async def _accepted(stream: trio.abc.Stream, established: Established, peer: Nod
             raise HandshakeFailed("the other end refused this node's credential")
         data += bytes(more)
     if record[0] == REFUSAL:
-        raise HandshakeFailed(f"{peer.short} refused this node: {read_refusal(record)}")
+        raise LinkRefused(f"{peer.short} refused this node: {read_refusal(record)}")
     return data
 
 

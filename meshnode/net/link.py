@@ -32,7 +32,7 @@ class Link:
     """An authenticated connection that carries requests both ways while `run` runs.
 
     `peer`, `membership` and `hint` come from the handshake, `address` and `remote_host` from the connection; `rekeyed`
-    counts handshakes inside the link, each of which renews `membership`; `draining` says that no new streams may be
+    counts handshakes inside the link, each of which renews `membership`; `heard_at` is when the last bytes came; `draining` says that no new streams may be
     opened; `reason` says why a link has ended.
     """
 
@@ -55,6 +55,7 @@ class Link:
         self.initiator = made_of.initiator
         self.address, self.remote_host = made_of.address, made_of.remote_host
         self.rekeyed = 0
+        self.heard_at: float | None = None
         self.draining = False
         self.reason: LinkError | None = None
         self.mux = Mux(made_of.initiator, section)
@@ -88,8 +89,11 @@ class Link:
             # Forcefully: whatever could be said has been said (goaway), and the peer may not listen.
             await trio.aclose_forcefully(self._stream)
 
-    async def request(self, headers: Headers, body: bytes = b"", *, end: bool = True) -> LinkStream:
-        """Open a stream with a request's head and body; with `end` the request is complete.
+    async def request(
+        self, headers: Headers, body: bytes = b"", *, end: bool = True, padded: bool = False
+    ) -> LinkStream:
+        """Open a stream with a request's head and body; with `end` the request is complete. `padded`: see
+        LinkStream.pad.
 
         Returns when the body is queued. Raises LinkClosed (also when the link is draining), StreamReset when the peer
         or the number of open streams refuses it, BadRequest for headers that cannot travel. Cancelled meanwhile, the
@@ -102,9 +106,11 @@ class Link:
         key = self.mux.open(headers, bare)
         stream = self._streams.add(key, finished=bare)
         self.flush()
-        if not body:
+        if bare or not (body or padded):
             return stream
         try:
+            if padded:
+                stream.pad()
             await stream.send(body)
             if end:
                 await stream.finish()
@@ -219,6 +225,7 @@ class Link:
             if not data:
                 raise LinkClosed("the peer closed the connection")
             self._pulse.heard = True
+            self.heard_at = trio.current_time()
 
     async def _write(self) -> None:
         while True:

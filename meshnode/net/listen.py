@@ -16,7 +16,7 @@ from typing import Any
 import trio
 
 from meshnode.config.mesh import MeshSection
-from meshnode.errors import ConfigError, HandshakeFailed, StartError
+from meshnode.errors import ConfigError, HandshakeFailed, IdentityError, StartError
 from meshnode.net.dial import split_address
 from meshnode.net.handshake import Authenticated, Check, respond
 from meshnode.net.socket_stream import adopt
@@ -34,6 +34,11 @@ _EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104 - a mesh of one machine is none
 
 _ABSENT = {errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.EPROTONOSUPPORT, socket.EAI_FAMILY, socket.EAI_NONAME}
 """What a machine says of a family of addresses that it does not have, or of one that is switched off."""
+
+SAID_AGAIN_S = 600.0
+"""The same refusal is logged as a warning again after so long."""
+
+MOST_TOLD = 64
 
 OnPeer = Callable[[Authenticated], Awaitable[object]]
 
@@ -133,11 +138,31 @@ async def serve(
 
     Links accepted here live in `handler_nursery`, so that accepting can end before they do; without it, in this task.
     """
-    handler = partial(_accept, welcome, section, Turnstile(section))
+    handler = partial(_accept, welcome, section, Turnstile(section), _Told())
     await trio.serve_listeners(handler, list(listeners), handler_nursery=handler_nursery, task_status=task_status)
 
 
-async def _accept(welcome: Welcome, section: MeshSection, turnstile: Turnstile, stream: trio.abc.Stream) -> None:
+class _Told:
+    """Which refusals were logged of late: somebody who dials all day is not news all day."""
+
+    def __init__(self) -> None:
+        self._at: dict[str, float] = {}
+
+    def is_news(self, reason: str, now: float) -> bool:
+        """Whether to say this refusal aloud; remembered if so."""
+        # Numbers change with each try ("ended 7 s ago").
+        reason = "".join(character for character in reason if not character.isdigit())
+        said_at = self._at.pop(reason, None)
+        news = said_at is None or now - said_at >= SAID_AGAIN_S
+        self._at[reason] = now if said_at is None or news else said_at
+        if len(self._at) > MOST_TOLD:
+            del self._at[next(iter(self._at))]
+        return news
+
+
+async def _accept(
+    welcome: Welcome, section: MeshSection, turnstile: Turnstile, told: _Told, stream: trio.abc.Stream
+) -> None:
     """One connection, from its first byte to the end of its link."""
     address = _address_of(stream)
     if isinstance(stream, trio.SocketStream):
@@ -161,7 +186,9 @@ async def _accept(welcome: Welcome, section: MeshSection, turnstile: Turnstile, 
         assert handler is not None
         await handler(found)
     except HandshakeFailed as error:
-        logger.debug("a connection was refused", address=address, reason=str(error))
+        # Who knows the secret and is refused all the same is somebody's machine; strangers are the weather.
+        known = isinstance(error.__cause__, IdentityError) and told.is_news(str(error), trio.current_time())
+        (logger.warning if known else logger.debug)("a connection was refused", address=address, reason=str(error))
     except Exception as error:  # crash barrier: one connection's fault is not its neighbours'
         log.crash(logger, "an accepted connection crashed", error, address=address)
     finally:

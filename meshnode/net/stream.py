@@ -107,6 +107,23 @@ class LinkStream:
                 rest = memoryview(rest)[room:]
             await self._wait_writable(for_link=room >= link_room)
 
+    async def wait_for_room(self) -> None:
+        """Until `send` could queue a byte at once. Raises what it raises."""
+        await trio.lowlevel.checkpoint_if_cancelled()
+        while True:
+            self._check_writing()
+            link_room = self._link.room()
+            room = min(self._link.mux.window(self._key), link_room)
+            if room > 0:
+                return
+            await self._wait_writable(for_link=room >= link_room)
+
+    def pad(self) -> None:
+        """From now on the sizes of what is sent show only in classes of 256 bytes (RFC 9113 §6.1). Raises what `send`
+        raises."""
+        self._check_writing()
+        self._link.mux.pad(self._key)
+
     async def finish(self, trailers: Headers = ()) -> None:
         """Nothing more will be sent; `trailers` follow what was. Does not wait until it has left."""
         await trio.lowlevel.checkpoint_if_cancelled()
@@ -144,6 +161,11 @@ class LinkStream:
     def key(self) -> StreamKey:
         """Its name in the Mux."""
         return self._key
+
+    @property
+    def unread(self) -> bool:
+        """Whether bytes are here that nobody has taken."""
+        return bool(self._chunks)
 
     @property
     def over(self) -> bool:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
-from meshnode.errors import ProtocolViolation
+from meshnode.errors import ProtocolViolation, Tampered
 
 TAG_BYTES = 16
 LENGTH_BYTES = 2
@@ -79,7 +79,7 @@ class Transport:
         """The plaintexts that `data`, after what came before, completes. Any cut of the wire gives the same ones.
 
         Stops after one whose first byte is `until` or more: what follows may be under other keys. Open b"" to go on.
-        Raises ProtocolViolation for a record that is too short, forged, replayed or out of order; good records that
+        Raises Tampered for a record that is too short, forged, replayed or out of order; good records that
         the same call had completed before it are lost with the link.
         """
         self._start()
@@ -97,11 +97,11 @@ class Transport:
         if len(data) < LENGTH_BYTES + max(size, 1):
             return None
         if size <= TAG_BYTES:
-            raise ProtocolViolation(f"a record of {size} bytes carries nothing")
+            raise Tampered(f"a record of {size} bytes carries nothing")
         try:
             return self._opener.decrypt(_nonce(self._opened), data[LENGTH_BYTES : LENGTH_BYTES + size], None)
         except InvalidTag as error:
-            raise ProtocolViolation("a record is forged, damaged, replayed or out of order") from error
+            raise Tampered("a record is forged, damaged, replayed or out of order") from error
 
     def take_rest(self) -> bytes:
         """The bytes that are no whole record yet, or come after where `open` stopped. Then this direction is over."""
@@ -115,7 +115,7 @@ class Transport:
         while end - start >= LENGTH_BYTES:
             size = (view[start] << 8) | view[start + 1]
             if size <= TAG_BYTES:
-                raise ProtocolViolation(f"a record of {size} bytes carries nothing")
+                raise Tampered(f"a record of {size} bytes carries nothing")
             stop = start + LENGTH_BYTES + size
             if stop > end:
                 break
@@ -133,7 +133,7 @@ class Transport:
             try:
                 plaintext = self._opener.decrypt(_nonce(self._opened), message, None)
             except InvalidTag as error:
-                raise ProtocolViolation("a record is forged, damaged, replayed or out of order") from error
+                raise Tampered("a record is forged, damaged, replayed or out of order") from error
         self._opened += 1
         self._opened_bytes += len(plaintext)
         return plaintext

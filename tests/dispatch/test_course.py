@@ -7,17 +7,22 @@ from random import Random
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 import trio
 from trio.testing import MockClock
 
 from meshnode.dispatch.course import Course
 from meshnode.model.ids import NodeId
 from meshnode.model.view import View
-from tests.kit.world import EVENT, LAST, ScriptedEngine, world
+from tests.kit.world import EVENT, LAST, ScriptedEngine, WorldNode, world
 from tests.routing.build import ME, NOTHING, job, mesh, node, router
 
 WITHOUT = {number: {"models": ()} for number in (0, 1, 2)}
 TWO_WAYS = [(0, 1, 1), (0, 2, 5), (1, 3, 1), (2, 3, 5)]
+
+
+def busy(relay: WorldNode) -> bool:
+    return bool(relay.inbound.running or len(relay.member.mesh.tunnels.relay))
 
 
 def course(view: View, gone: set[NodeId], most: int = 3) -> Course:
@@ -78,6 +83,15 @@ def test_servers_not_tried_yet_come_first_and_past_what_was_lost() -> None:
     assert node(1) not in (*second.path, *third.path)
 
 
+def test_a_way_that_was_cut_farther_on_is_tried_once_more_and_then_another() -> None:
+    going = course(mesh(TWO_WAYS, changes=WITHOUT), set(), most=4)
+    paths = []
+    while (attempt := going.next()) is not None:
+        paths.append(attempt.path[1])
+        going.failed(attempt, cut=True)
+    assert paths[:3] == [node(1), node(1), node(2)]
+
+
 def test_attempts_are_bounded_however_many_relays_die() -> None:
     gone = {node(1), node(2)}
     going = course(mesh(TWO_WAYS, changes=WITHOUT), gone, most=2)
@@ -86,8 +100,9 @@ def test_attempts_are_bounded_however_many_relays_die() -> None:
     assert going.number == 2
 
 
+@pytest.mark.parametrize("relay_class", ["sealed", "open"])
 async def test_a_relay_that_dies_before_the_first_byte_costs_one_attempt(
-    tmp_path: Path, autojump_clock: MockClock
+    tmp_path: Path, autojump_clock: MockClock, relay_class: str
 ) -> None:
     async with world(tmp_path) as where:
         engine = ScriptedEngine("m", [2.0, EVENT, LAST])
@@ -95,7 +110,8 @@ async def test_a_relay_that_dies_before_the_first_byte_costs_one_attempt(
         await where.add("two", peers=("one",))
         relays = ("one", "two")
         await where.add("server", peers=relays, engine=engine, listens=False)
-        asker = await where.add("asker", peers=relays, listens=False)
+        settings = {"mesh": {"relay_class": relay_class}}
+        asker = await where.add("asker", peers=relays, listens=False, settings=settings)
         await asker.until_reachable({"one", "two", "server"}, model_of="server")
         await trio.sleep(5)
         paths: list[str] = []
@@ -108,7 +124,7 @@ async def test_a_relay_that_dies_before_the_first_byte_costs_one_attempt(
         async with trio.open_nursery() as nursery:
             nursery.start_soon(ask)
             await engine.until_busy()
-            relay = next(name for name in relays if where.nodes[name].inbound.running)
+            relay = next(name for name in relays if busy(where.nodes[name]))
             await where.kill(relay)
         (other,) = set(relays) - {relay}
         assert paths == [f"asker > {other} > server"]

@@ -11,7 +11,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from meshnode.dispatch import remote, wire
+from meshnode.dispatch import inbound, remote, wire
 from meshnode.dispatch.wire import envelope_of
 from meshnode.errors import BadRequest, Draining, EngineFailed, Forbidden, LinkError, NoPeerReachable, RequestError
 from meshnode.identity import Role
@@ -143,7 +143,10 @@ async def test_jobs_are_counted_by_how_they_ended(
         assert f'meshnode_served_total{{kind="serve",outcome="{outcome}"}} 1.0' in counted
 
 
-async def test_what_one_peers_requests_hold_together_is_bounded(tmp_path: Path, autojump_clock: MockClock) -> None:
+async def test_what_one_peers_requests_hold_together_is_bounded(
+    tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inbound, "HELD_BYTES", 2 << 20)
     async with world(tmp_path) as where:
         asker, server = await linked(where)
         link = asker.member.link(server.id)

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from meshnode.gossip import Changed, Describe, Equivocation, Received, Verdict, Violation
+from meshnode.gossip import Changed, Convicted, Describe, Received, Verdict, Violation
 from meshnode.gossip.messages import Adverts, Carried, encode_message
 from meshnode.model.advert import Advert, SignedAdvert
 from tests.gossip.world import MESH, Weather, World, describe, signed
@@ -53,7 +53,7 @@ def test_fifty_nodes_agree_in_bad_weather_within_three_periods(seed: int) -> Non
     assert world.agree()
     assert set(world.names(1)) == living, "and who crashed is forgotten"
     assert world.seen(Violation) == []
-    assert world.seen(Equivocation) == []
+    assert world.seen(Convicted) == []
 
 
 def test_a_quiet_mesh_costs_a_digest_per_period_and_a_flood_per_renewal() -> None:
@@ -113,7 +113,8 @@ def test_who_left_stays_gone_though_old_adverts_are_still_on_their_way(seed: int
     world.run(30.0)
     old = world.machines[0]._table.entry(world.ids[3]).signed
     world.leave(3)
-    world.run(1.0)
+    # Who crashes while its farewell is on the way has left in nobody's eyes: that is the next test.
+    world.run(4.0)
     world.stop(3)
     world.run(PERIODS)
     assert all(3 not in world.names(n) for n in world.machines)
@@ -187,27 +188,55 @@ def test_corrupted_frames_are_named_and_harm_nobody() -> None:
     assert len(world.seen(Violation)) > 20
     assert world.agree()
     assert world.names(0) == {n: f"n{n}" for n in range(12)}
-    assert world.seen(Equivocation) == []
+    assert world.seen(Convicted) == []
 
 
-def test_two_adverts_of_one_order_are_discovered_and_split_nobody_for_long() -> None:
-    world = World(12, 6)
+@pytest.mark.parametrize("weather", [Weather(), BAD], ids=["fair", "bad"])
+@pytest.mark.parametrize("seed", range(3))
+def test_who_says_two_things_at_once_is_known_to_all_within_three_periods(seed: int, weather: Weather) -> None:
+    world = World(12, seed, weather)
     world.ring(chords=1)
-    world.run(5.0)
+    world.run(20.0)
     liar = world.ids[11]
     sides = [Advert(liar, MESH, 9, 1, 180, name=name) for name in ("left", "right")]
     near = [n for n in world.machines if frozenset((n, 11)) in world.links]
     for n, said in zip(near, sides, strict=False):
         world.tell(n, Received(liar, encode_message(Adverts((Carried(signed(said), 180),)))))
-    world.run(5.0)
-    proofs = world.seen(Equivocation)
-    assert proofs
-    assert {proof.node for proof in proofs} == {liar}
-    assert {frozenset((p.first, p.second)) for p in proofs} == {frozenset(map(signed, sides))}
+    world.run(PERIODS)
+    honest = set(range(11))
+    assert {n for _, n, c in world.commands if isinstance(c, Convicted) and c.node == liar} >= honest
+    assert world.seen(Violation) == []
+    for n in honest:
+        assert set(world.names(n)) == honest, "and what it says is put aside"
     later = Advert(liar, MESH, 9, 2, 180, name="later")
     world.tell(near[0], Received(liar, encode_message(Adverts((Carried(signed(later), 180),)))))
     world.run(PERIODS)
-    assert {world.names(n)[11] for n in world.machines if n != 11} <= {"later", "n11"}
+    assert all(11 not in world.names(n) for n in honest)
+    world.run(3600.0)
+    again = Advert(liar, MESH, 9, 9, 180, name="again")
+    world.tell(near[0], Received(liar, encode_message(Adverts((Carried(signed(again), 180),)))))
+    world.run(PERIODS)
+    assert {world.names(n).get(11) for n in honest} <= {"again", "n11"}, "an hour later it is heard again"
+    assert all(11 in world.names(n) for n in honest)
+
+
+def test_who_comes_late_learns_of_a_conviction_from_whom_it_shows_the_convicts_advert() -> None:
+    world = World(6, 2)
+    for n in range(4):
+        world.link(n, n + 1)
+    world.run(10.0)
+    old = world.machines[0]._table.entry(world.ids[4]).signed
+    liar = world.ids[4]
+    for name in ("left", "right"):
+        said = Advert(liar, MESH, 9, 1, 180, name=name)
+        world.tell(3, Received(liar, encode_message(Adverts((Carried(signed(said), 180),)))))
+    world.run(2.0)
+    world.link(0, 5)
+    world.tell(5, Received(world.ids[0], encode_message(Adverts((Carried(old, 180),)))))
+    assert 4 in world.names(5)
+    world.run(PERIODS)
+    assert 4 not in world.names(5)
+    assert [c.node for _, n, c in world.commands if n == 5 and isinstance(c, Convicted)] == [liar]
 
 
 def test_a_crowd_larger_than_the_budget_is_learnt_in_the_end() -> None:
@@ -239,7 +268,8 @@ class Faults(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.starts = [1] * 6
+        self.newest = [1] * 6
+        self.lost = [0] * 6
         self.left: set[int] = set()
 
     @initialize(seed=st.integers(0, 2**16), loss=st.sampled_from([0.0, 0.3]), slow=st.sampled_from([0.05, 2.0]))
@@ -263,14 +293,17 @@ class Faults(RuleBasedStateMachine):
     @rule(n=st.integers(0, 5))
     def crash(self, n: int) -> None:
         if n in self.world.machines:
+            self.newest[n] = max(self.newest[n], self.world.machines[n].incarnation - 1000)
             self.world.stop(n)
 
     @rule(n=st.integers(0, 5), lost=st.booleans())
     def start(self, n: int, lost: bool) -> None:
+        """A node that lost its counter starts from the clock, so never twice from the same number."""
         if n not in self.world.machines:
-            self.starts[n] = 1 if lost else self.starts[n] + 1
             self.left.discard(n)
-            self.world.start(n, incarnation=self.starts[n])
+            self.lost[n] -= lost
+            self.newest[n] += not lost
+            self.world.start(n, incarnation=1000 + (self.lost[n] if lost else self.newest[n]))
 
     @rule(n=st.integers(0, 5))
     def leave(self, n: int) -> None:
@@ -291,7 +324,7 @@ class Faults(RuleBasedStateMachine):
             for other, (_, order) in self.world.view(n).items():
                 mine: Any = newest[other]
                 # A node that just restarted with a lost counter has not found out yet: rare, and mended below.
-                assert mine is None or order <= mine or self.starts[other] == 1
+                assert mine is None or order <= mine or self.lost[other]
 
     def teardown(self) -> None:
         if not hasattr(self, "world"):
@@ -310,6 +343,7 @@ class Faults(RuleBasedStateMachine):
         for n in living:
             assert set(world.names(n)) == set(living)
         assert world.seen(Violation) == []
+        assert world.seen(Convicted) == [], "nobody cheated"
 
 
 TestFaults = Faults.TestCase

@@ -5,13 +5,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from meshnode.errors import DecodeError
+from meshnode.gossip.facts import Facts
 from meshnode.gossip.messages import (
     MAX_LISTED,
     MAX_WANTED,
+    Ack,
+    AckFor,
     Adverts,
     Carried,
     Digest,
     Message,
+    Probe,
+    ProbeFor,
+    Proof,
+    Suspect,
     Version,
     Versions,
     Want,
@@ -31,12 +38,22 @@ CARRIED = st.builds(
     st.builds(SignedAdvert, st.binary(max_size=300), st.binary(min_size=64, max_size=64)),
     st.integers(0, 86_400),
 )
+SIGNED = st.builds(SignedAdvert, st.binary(max_size=300), st.binary(min_size=64, max_size=64))
+NUMBERS = st.integers(0, 2**32 - 1)
+COUNTS = st.integers(0, 1_000_000)
+FACTS = st.none() | st.builds(Facts, COUNTS, COUNTS, COUNTS, st.integers(0, 86_400_000))
 VERSIONS = st.builds(Version, RAW, COUNTERS, COUNTERS)
 MESSAGES: st.SearchStrategy[Message] = st.one_of(
     st.builds(Adverts, st.lists(CARRIED, max_size=4).map(tuple)),
     st.builds(Digest, st.binary(min_size=2048, max_size=2048)),
     st.builds(Versions, st.binary(max_size=256), st.lists(VERSIONS, max_size=5).map(tuple)),
     st.builds(Want, st.lists(RAW, max_size=5).map(tuple)),
+    st.builds(Probe, NUMBERS, FACTS),
+    st.builds(Ack, NUMBERS, FACTS),
+    st.builds(ProbeFor, RAW, NUMBERS),
+    st.builds(AckFor, RAW, NUMBERS),
+    st.builds(Suspect, RAW, COUNTERS, COUNTERS),
+    st.builds(Proof, SIGNED, SIGNED),
 )
 
 
@@ -89,6 +106,19 @@ def test_garbage_is_an_error(data: bytes) -> None:
         ["adverts", [[[b"", bytes(64)], -1]]],
         ["adverts", [[[b"", bytes(64)], 86_401]]],
         ["adverts", [[[bytes(MAX_ADVERT_BYTES + 1), bytes(64)], 1]]],
+        ["probe"],
+        ["probe", -1, None],
+        ["probe", 2**32, None],
+        ["ack", 1],
+        ["ack", 1, None, None],
+        ["probe-for", bytes(31), 1],
+        ["ack-for", bytes(32)],
+        ["suspect", bytes(32), 1, 2**62 + 1],
+        ["proof", [b"", bytes(64)]],
+        ["proof", [b"", bytes(63)], [b"", bytes(64)]],
+        [["probe", 1, None]],
+        [b"probe", 1, None],
+        "probe",
         [],
         {},
         None,

@@ -14,19 +14,27 @@ from meshnode.gossip.overlay_events import (
     Asked,
     AskToDial,
     Breached,
+    Changed,
+    Cold,
     Command,
+    Condition,
     Dial,
     Failed,
     Forgotten,
     Heard,
+    Hot,
     Known,
     Linked,
+    Look,
+    Looked,
     Redial,
+    Requested,
+    Shed,
     Tick,
     Unlinked,
 )
 from meshnode.gossip.targets import DAY_S, DEAD_MAX_S, DEAD_MIN_S, Key
-from meshnode.model.advert import Advert
+from meshnode.model.advert import Advert, Neighbour
 from meshnode.model.ids import NodeId
 
 HOST, ELSEWHERE = b"here....", b"there..."
@@ -192,7 +200,7 @@ def test_links_that_break_together_are_dialled_again_apart() -> None:
         machine.handle(Linked(node(n)), 0.0)
     for n in range(1, 321):
         machine.handle(Unlinked(node(n)), 100.0)
-    dues = [target.due - 100.0 for target in machine._targets.values()]
+    dues = [target.due - 100.0 for target in machine._book.targets.values()]
     assert max(dues) > 10.0
     for second in range(1, 20):
         assert sum(second <= due < second + 1 for due in dues) <= 5 * section.dials
@@ -340,10 +348,10 @@ def test_a_hint_is_dialled_and_has_done_its_work_when_it_leads_to_a_known_peer()
     machine = overlay()
     assert machine.handle(Heard("10.0.0.5:6375"), 0.0) == [Dial("10.0.0.5:6375", ("10.0.0.5:6375",))]
     machine.handle(Linked(node(1), "10.0.0.5:6375", "10.0.0.5:6375"), 0.1)
-    assert "10.0.0.5:6375" in machine._targets
+    assert "10.0.0.5:6375" in machine._book.targets
     machine.handle(known(advert(1, "10.0.0.5:6375")), 0.2)
-    assert list(machine._targets) == [node(1)]
-    assert machine.handle(Heard("10.0.0.5:6375"), 1.0) == [] and list(machine._targets) == [node(1)]
+    assert list(machine._book.targets) == [node(1)]
+    assert machine.handle(Heard("10.0.0.5:6375"), 1.0) == [] and list(machine._book.targets) == [node(1)]
 
 
 def test_a_hint_is_dropped_after_three_failures_and_is_no_news_for_a_while() -> None:
@@ -351,7 +359,7 @@ def test_a_hint_is_dropped_after_three_failures_and_is_no_news_for_a_while() -> 
     machine.handle(Heard("10.0.0.5:6375"), 0.0)
     machine.handle(Failed("10.0.0.5:6375"), 0.0)
     said = run_to(machine, 0.0, 1000.0)
-    assert len(said) == 2 and machine._targets == {} and machine._behind == {}
+    assert len(said) == 2 and machine._book.targets == {} and machine._book.behind == {}
     assert machine.handle(Heard("10.0.0.5:6375"), said[-1][0] + 1.0) == []
     assert len(machine.handle(Heard("10.0.0.5:6375"), said[-1][0] + 100.0)) == 1
 
@@ -361,7 +369,7 @@ def test_a_hint_never_heard_again_is_dropped() -> None:
     machine.handle(Tick(), 0.0)
     machine.handle(Heard("10.0.0.5:6375"), 0.0)
     machine.handle(Tick(), 3601.0)
-    assert list(machine._targets) == ["a:1"]
+    assert list(machine._book.targets) == ["a:1"]
 
 
 def test_this_node_and_this_machine_are_no_hints() -> None:
@@ -369,7 +377,7 @@ def test_this_node_and_this_machine_are_no_hints() -> None:
     machine.handle(known(advert(0, "10.0.0.9:1")), 0.0)
     for address in ("10.0.0.9:1", "127.0.0.1:1", "0.0.0.0:1", "no address", "x" * 200 + ":1", ":6375", "a:0"):
         assert machine.handle(Heard(address), 0.0) == []
-    assert machine._targets == {}
+    assert machine._book.targets == {}
 
 
 def test_twenty_thousand_hints_cost_bounded_memory_and_few_dials() -> None:
@@ -381,7 +389,7 @@ def test_twenty_thousand_hints_cost_bounded_memory_and_few_dials() -> None:
             assert isinstance(command, Dial)
             dials += 1
             flying.append(command.target)
-        hints = sum(isinstance(key, str) and key != "named:1" for key in machine._targets)
+        hints = sum(isinstance(key, str) and key != "named:1" for key in machine._book.targets)
         assert hints <= 256
         assert len(machine._flights._under_way) <= 1 + 16 // 4
         if number % 50 == 0:
@@ -389,7 +397,7 @@ def test_twenty_thousand_hints_cost_bounded_memory_and_few_dials() -> None:
                 machine.handle(Failed(target), now)
             flying.clear()
     assert dials <= 3 * (5 * now + 5)
-    assert len(machine._hints._failed) <= 256 and len(machine._behind) == 0
+    assert len(machine._hints._failed) <= 256 and len(machine._book.behind) == 0
 
 
 def test_a_full_table_of_hints_gives_the_place_of_the_one_that_failed_most() -> None:
@@ -398,9 +406,9 @@ def test_a_full_table_of_hints_gives_the_place_of_the_one_that_failed_most() -> 
         if target == "10.0.0.1:1":
             machine.handle(Failed(target), 0.0)
     machine.handle(Heard("10.0.0.3:1"), 1.0)
-    assert set(machine._targets) == {"10.0.0.2:1", "10.0.0.3:1"}
+    assert set(machine._book.targets) == {"10.0.0.2:1", "10.0.0.3:1"}
     machine.handle(Heard("10.0.0.4:1"), 2.0)
-    assert "10.0.0.4:1" not in machine._targets
+    assert "10.0.0.4:1" not in machine._book.targets
 
 
 # Asking and being asked.
@@ -459,12 +467,12 @@ def test_whoever_asks_is_dialled_at_once_but_not_again_and_again() -> None:
 
 
 def test_in_a_large_mesh_whoever_asks_is_dialled_for_that_once() -> None:
-    machine = overlay(full_mesh_nodes=1)
+    machine = overlay(full_mesh_nodes=1, active_links=0)
     machine.handle(known(advert(1, "a:1"), advert(2, "b:1")), 0.0)
     assert machine.handle(Tick(), 10.0) == []
     assert machine.handle(Asked(node(1)), 10.0) == [Dial(node(1), ("a:1",))]
     machine.handle(Failed(node(1)), 11.0)
-    assert machine._targets == {}
+    assert machine._book.targets == {}
 
 
 def test_a_changed_address_of_this_machine_resets_every_back_off() -> None:
@@ -474,3 +482,138 @@ def test_a_changed_address_of_this_machine_resets_every_back_off() -> None:
     run_to(machine, 0.0, 300.0)
     machine.handle(Redial("eth0 has another address"), 300.0)
     assert set(targets(machine.handle(Tick(), 301.0))) == {"a:1", node(1)}
+
+
+# Large meshes; what they look like as a whole is in test_overlay_large.py.
+
+
+def wide(count: int = 100, **settings: object) -> Overlay:
+    """An overlay that knows of `count` nodes and has the links it chose."""
+    machine = overlay(**settings)
+    near = tuple(Neighbour(bytes(node(n)), 1) for n in range(5))
+    said: dict[NodeId, Advert | None] = {
+        node(n): Advert(bytes(node(n)), b"m" * 32, 1, 1, 180, addresses=(f"10.0.{n}.1:1",), neighbours=near)
+        for n in range(count)
+    }
+    for command in [*machine.handle(Changed(said), 0.0), *machine.handle(Tick(), 0.1)]:
+        if isinstance(command, Dial) and isinstance(command.target, NodeId):
+            machine.handle(Linked(command.target, command.target, command.addresses[0]), 0.2)
+    return machine
+
+
+def node_of(dial: Dial) -> NodeId:
+    assert isinstance(dial.target, NodeId)
+    return dial.target
+
+
+def looked(machine: Overlay, now: float, busy: frozenset[NodeId] = frozenset()) -> list[Command]:
+    links = {peer: Condition(0.01, int(peer in busy)) for peer in machine._near.linked}
+    return machine.handle(Looked(links), now)
+
+
+def test_in_a_large_mesh_few_are_dialled_and_news_of_others_is_nothing() -> None:
+    machine = wide()
+    assert len(machine._near.linked) == 4 and len(machine._book.targets) == 4
+    far = next(node(n) for n in range(1, 100) if node(n) not in machine._near.views.passive)
+    now = 0.3
+    while len(machine._near.linked) < 8:
+        now += 1.0
+        for command in machine.handle(Tick(), now):
+            assert isinstance(command, Dial)
+            machine.handle(Linked(node_of(command), command.target), now)
+    assert machine.handle(Changed({far: advert(int.from_bytes(far, "big"), "z:1", order=(1, 2))}), 20.0) == []
+    assert machine.handle(Changed({far: None}), 20.0) == [] and far not in machine._book.targets
+
+
+def test_a_whole_table_and_what_changed_of_it_say_the_same() -> None:
+    one, two = overlay(), overlay()
+    table = {node(n): advert(n, f"10.0.{n}.1:1") for n in range(1, 60)}
+    assert one.handle(Known(table), 0.0) == two.handle(Changed(table), 0.0)
+    later = {n: a for n, a in table.items() if n != node(7)} | {node(3): advert(3, "10.9.9.9:1", order=(2, 1))}
+    assert one.handle(Known(later), 1.0) == two.handle(Changed({node(3): later[node(3)], node(7): None}), 1.0)
+    assert one._book.targets == two._book.targets and one._book.adverts == two._book.adverts == later
+
+
+def test_a_peer_that_is_asked_often_over_relays_gets_a_link_of_its_own_until_it_is_asked_no_more() -> None:
+    machine = wide()
+    far = next(node(n) for n in range(1, 100) if node(n) not in machine._book.targets)
+    said = [machine.handle(Requested(far), 10.0 + n) for n in range(10)]
+    assert said[:9] == [[]] * 9 and far in targets(said[9])
+    machine.handle(Linked(far, far, "10.0.0.1:1"), 20.0)
+    machine.handle(Requested(far), 500.0)
+    assert Shed(far, 30.0) not in looked(machine, 1000.0)
+    assert Shed(far, 30.0) not in looked(machine, 1101.0, frozenset({far}))
+    assert Shed(far, 30.0) in looked(machine, 1131.0)
+    machine.handle(Unlinked(far), 1132.0)
+    assert far not in machine._book.targets and far not in machine._near.heat
+
+
+def test_a_hot_peer_is_dialled_and_asked_to_dial_until_it_is_cold() -> None:
+    machine = wide()
+    far = next(node(n) for n in range(1, 100) if node(n) not in machine._book.targets)
+    assert far in targets(machine.handle(Hot(far), 10.0))
+    machine.handle(Failed(far), 10.1)
+    said = [command for _, command in run_to(machine, 10.2, 60.0)]
+    assert AskToDial(far) in said
+    machine.handle(Cold(far), 60.0)
+    machine.handle(Changed({far: advert(int.from_bytes(far, "big"), "10.7.7.7:1", order=(1, 2))}), 61.0)
+    assert far not in machine._book.targets
+
+
+def test_links_are_looked_at_and_one_is_exchanged_for_another() -> None:
+    machine = wide(swap_s=30.0)
+    for number in range(200, 206):
+        machine.handle(Linked(node(number), host="10.5.5.5"), 0.5)
+    at = machine.next_wakeup()
+    assert at is not None and 24.0 <= at <= 36.0
+    assert Look() in machine.handle(Tick(), at)
+    commands = [*looked(machine, at), *machine.handle(Tick(), at + 0.1)]
+    (dial,) = (command for command in commands if isinstance(command, Dial))
+    machine.handle(Linked(node_of(dial), dial.target), at)
+    anchors = list(machine._near.views.chosen)[:2]
+    (shed,) = (command for command in looked(machine, at + 31.0) if isinstance(command, Shed))
+    assert shed.peer in machine._near.linked and shed.peer not in anchors and shed.peer != dial.target
+    machine.handle(Unlinked(shed.peer), at + 32.0)
+    assert shed.peer not in targets(machine.handle(Tick(), at + 33.0))
+
+
+def test_a_chosen_one_that_parts_is_left_in_peace_and_one_whose_link_broke_is_dialled_again() -> None:
+    machine = wide()
+    parted, broken = list(machine._near.views.chosen)[:2]
+    machine.handle(Unlinked(parted, parted=True), 50.0)
+    machine.handle(Unlinked(broken), 50.0)
+    said = [command.target for _, command in run_to(machine, 50.0, 52.0) if isinstance(command, Dial)]
+    assert broken in said and parted not in said
+
+
+def test_a_named_peer_that_parts_is_left_in_peace_unless_there_is_no_other() -> None:
+    machine = wide(peers=("named:1",))
+    machine.handle(Linked(node(500), "named:1", "named:1"), 1.0)
+    machine.handle(Unlinked(node(500), parted=True), 50.0)
+    assert all(command.target != "named:1" for _, command in run_to(machine, 50.0, 600.0) if isinstance(command, Dial))
+    machine.handle(Linked(node(500), "named:1", "named:1"), 700.0)
+    machine.handle(Unlinked(node(500), parted=True), 750.0)
+    for peer in list(machine._near.linked):
+        machine.handle(Unlinked(peer), 760.0)
+    assert "named:1" in [c.target for _, c in run_to(machine, 760.0, 762.0) if isinstance(c, Dial)]
+
+
+def test_a_hint_of_a_node_that_gossip_tells_of_is_not_dialled_in_a_large_mesh() -> None:
+    machine = wide()
+    assert machine.handle(Heard("10.0.77.1:1"), 5.0) == []
+    assert targets(machine.handle(Heard("10.1.77.1:1"), 5.0)) == ["10.1.77.1:1"]
+    machine.handle(Linked(node(77), "10.1.77.1:1", "10.1.77.1:1"), 5.1)
+    assert "10.1.77.1:1" not in machine._book.targets
+
+
+def test_anchors_of_an_earlier_run_are_chosen_again_and_other_remembered_ones_are_not() -> None:
+    remembered = {node(n): (f"10.0.{n}.1:1",) for n in range(1, 21)}
+    machine = overlay(remembered)
+    first = targets(machine.handle(Tick(), 0.0))
+    assert first == [node(1), node(2), node(3), node(4)]
+    for peer in first:
+        machine.handle(Linked(peer, peer), 0.05)
+    machine.handle(known(*(advert(n, f"10.0.{n}.1:1") for n in range(1, 60))), 0.1)
+    assert list(machine._near.views.chosen)[:2] == [node(1), node(2)]
+    assert not {node(3), node(4)} & set(machine._near.views.chosen)
+    assert all(peer in machine._near.views.chosen for peer in machine._book.targets)

@@ -14,19 +14,28 @@ from meshnode.gossip.overlay_events import (
     Asked,
     AskToDial,
     Breached,
+    Changed,
+    Cold,
+    Condition,
     Dial,
     Event,
     Failed,
     Forgotten,
     Heard,
+    Hot,
     Known,
     Linked,
+    Look,
+    Looked,
     Redial,
+    Requested,
+    Shed,
     Tick,
     Unlinked,
 )
 from meshnode.gossip.targets import Key
-from meshnode.model.advert import Advert
+from meshnode.gossip.views import PARTED_S
+from meshnode.model.advert import Advert, Neighbour
 from meshnode.model.ids import NodeId
 
 HOST = b"here...."
@@ -40,7 +49,8 @@ peers = st.sampled_from(PEERS)
 
 
 def advert(peer: NodeId, *addresses: str, order: tuple[int, int] = (1, 1)) -> Advert:
-    return Advert(bytes(peer), b"m" * 32, *order, 180, addresses=addresses)
+    near = tuple(Neighbour(bytes([n]) * 32, 1) for n in range(3))
+    return Advert(bytes(peer), b"m" * 32, *order, 180, addresses=addresses, neighbours=near)
 
 
 class Rules(RuleBasedStateMachine):
@@ -48,14 +58,19 @@ class Rules(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.section = MeshSection(peers=NAMED, dials=DIALS, hints=4, full_mesh_nodes=6)
+        self.section = MeshSection(
+            peers=NAMED, dials=DIALS, hints=4, full_mesh_nodes=5, active_links=4, chosen_links=2, accepted_links=1
+        )
         remembered = {PEERS[2]: (ADDRESSES[2],), PEERS[7]: (ADDRESSES[7], ADDRESSES[6])}
         self.machine = Overlay(ME, HOST, self.section, random.Random(7), remembered)
         self.now = 0.0
         self.flying: dict[Key, tuple[str, ...]] = {}
         self.linked: set[NodeId] = set()
+        self.leaving: set[NodeId] = set()
         self.shut_until: dict[NodeId, float] = {}
         self.asked_at: list[float] = []
+        self.busy: set[NodeId] = set()
+        self.named: set[NodeId] = set()
         self.tell(Tick())
 
     def tell(self, event: Event) -> None:
@@ -67,6 +82,12 @@ class Rules(RuleBasedStateMachine):
                     assert peer not in self.linked and not self.shut(peer)
                     assert not self.asked_at or self.now - self.asked_at[-1] >= 6.0
                     self.asked_at.append(self.now)
+                case Look():
+                    links = {peer: Condition(0.01, int(peer in self.busy)) for peer in self.linked}
+                    self.tell(Looked(links))
+                case Shed(peer):
+                    assert peer in self.linked and peer not in self.busy and peer not in self.named
+                    self.leaving.add(peer)
 
     def took_off(self, target: Key, addresses: tuple[str, ...]) -> None:
         assert target not in self.flying and 1 <= len(addresses) <= 8
@@ -96,6 +117,8 @@ class Rules(RuleBasedStateMachine):
         answered = target if isinstance(target, NodeId) else peer
         if works and not self.shut(answered):
             self.linked.add(answered)
+            if target in NAMED:
+                self.named.add(answered)
             self.tell(Linked(answered, target, addresses[0]))
         else:
             self.tell(Failed(target, answered if works else None))
@@ -111,7 +134,29 @@ class Rules(RuleBasedStateMachine):
     def ended(self, data: st.DataObject) -> None:
         peer = data.draw(st.sampled_from(sorted(self.linked)))
         self.linked.discard(peer)
+        self.leaving.discard(peer)
         self.tell(Unlinked(peer))
+
+    @precondition(lambda self: self.linked)
+    @rule(data=st.data())
+    def parted(self, data: st.DataObject) -> None:
+        peer = data.draw(st.sampled_from(sorted(self.linked)))
+        self.linked.discard(peer)
+        self.leaving.discard(peer)
+        self.tell(Unlinked(peer, parted=True))
+
+    @rule(peer=peers, alive=st.booleans(), order=st.integers(1, 4), address=st.sampled_from(ADDRESSES))
+    def changed(self, peer: NodeId, alive: bool, order: int, address: str) -> None:
+        self.tell(Changed({peer: advert(peer, address, order=(order, 1)) if alive else None}))
+
+    @rule(peer=peers, wish=st.sampled_from([Hot, Cold, Requested]), count=st.integers(1, 12))
+    def asked_often(self, peer: NodeId, wish: type[Hot | Cold | Requested], count: int) -> None:
+        for _ in range(count):
+            self.tell(wish(peer))
+
+    @rule(busy=st.sets(peers))
+    def in_use(self, busy: set[NodeId]) -> None:
+        self.busy = busy
 
     @rule(peer=peers)
     def breached(self, peer: NodeId) -> None:
@@ -152,17 +197,17 @@ class Rules(RuleBasedStateMachine):
 
     @invariant()
     def nothing_grows(self) -> None:
-        assert len(self.machine._targets) <= len(NAMED) + len(PEERS) + self.section.hints
-        assert set(self.machine._behind) <= set(self.machine._targets)
+        assert len(self.machine._book.targets) <= len(NAMED) + len(PEERS) + self.section.hints
+        assert set(self.machine._book.behind) <= set(self.machine._book.targets)
 
     @invariant()
     def every_named_address_is_linked_or_dialled_or_will_be(self) -> None:
         for address in NAMED:
-            peer = self.machine._behind.get(address)
+            peer = self.machine._book.behind.get(address)
             idle = address not in self.flying and peer not in self.linked
             if idle and not self.flying:
                 due = self.machine.next_wakeup()
-                assert due is not None and due <= self.now + self.section.quarantine_max_s
+                assert due is not None and due <= self.now + max(self.section.quarantine_max_s, 2 * PARTED_S)
 
 
 TestRules = Rules.TestCase

@@ -1,4 +1,7 @@
-"""N gossip machines and a bad network between them in one heap loop. Not a simulator of anything but gossip."""
+"""N gossip machines and a bad network between them in one heap loop. Not a simulator of anything but gossip.
+
+Nodes may be frozen and slow: what reaches them waits.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ import itertools
 import random
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from meshnode.config.gossip import GossipSection
@@ -31,7 +34,13 @@ from meshnode.model.ids import NodeId
 
 T = TypeVar("T")
 
+RESEND_S = 0.2
+"""After what time TCP sends a lost segment again, doubled each time (RFC 6298; 200 ms is Linux's least)."""
+
 MESH = bytes([7]) * 32
+
+UNPROBED = GossipSection(probe_s=86_400.0, wan_probe_s=86_400.0)
+"""For tests that count frames and are not about who lives."""
 
 
 def node_id(number: int) -> NodeId:
@@ -62,7 +71,7 @@ def signed(advert: Advert) -> SignedAdvert:
 def machine(node: NodeId, section: GossipSection | None = None, *, seed: int = 0, incarnation: int = 1) -> Gossip:
     return Gossip(
         node,
-        section or GossipSection(),
+        section or UNPROBED,
         fake_judge,
         lambda body: fake_sign(node, body),
         random.Random(seed),
@@ -72,22 +81,25 @@ def machine(node: NodeId, section: GossipSection | None = None, *, seed: int = 0
 
 @dataclass
 class Weather:
-    """What the network does to frames: shares and seconds."""
+    """What the network does to frames: shares and seconds. `resent`: what a reliable link loses arrives all the same,
+    later, and holds up what follows."""
 
     loss: float = 0.0
+    resent: float = 0.0
     duplicate: float = 0.0
     delay_s: tuple[float, float] = (0.001, 0.02)
     corrupt: float = 0.0
 
 
 class World:
-    """Machines by number. Each frame takes its own random delay, so they overtake one another."""
+    """Machines by number. Each frame takes its own random delay, so they overtake one another, unless the weather has
+    reliable links. `cost_s` is what each event costs a slow node."""
 
     def __init__(self, count: int, seed: int = 0, weather: Weather | None = None, **section: float) -> None:
         self.rng = random.Random(seed)
         self.seed = seed
         self.weather = weather or Weather()
-        self.section = GossipSection(**section)  # type: ignore[arg-type]
+        self.section = replace(UNPROBED, **section)  # type: ignore[arg-type]
         self.now = 0.0
         self.ids = [node_id(n) for n in range(count)]
         self.number = {node: n for n, node in enumerate(self.ids)}
@@ -96,6 +108,10 @@ class World:
         self.cut: Callable[[int, int], bool] = lambda a, b: False
         self.commands: list[tuple[float, int, Command]] = []
         self.frames = Counter[int]()
+        self.frozen: dict[int, float] = {}
+        self.cost_s: dict[int, float] = {}
+        self._busy: dict[int, float] = {}
+        self._last: dict[tuple[int, int], float] = {}
         self._heap: list[tuple[float, int, int, Event]] = []
         self._order = itertools.count()
         self._armed: dict[int, float] = {}
@@ -132,7 +148,9 @@ class World:
                     self.link(a, b)
 
     def tell(self, n: int, event: Event) -> None:
-        if n in self.machines:
+        if n in self.machines and self.frozen.get(n, 0.0) > self.now:
+            heapq.heappush(self._heap, (self.frozen[n], next(self._order), n, event))
+        elif n in self.machines:
             commands = self.machines[n].handle(event, self.now)
             for command in commands:
                 self._perform(n, command)
@@ -148,7 +166,9 @@ class World:
             return
         to = self.number[command.to]
         assert len(command.data) <= MAX_BYTES
-        assert frozenset((n, to)) in self.links, "sent to somebody who is no neighbour"
+        if frozenset((n, to)) not in self.links:
+            assert n in self.frozen, "sent to somebody who is no neighbour"
+            return  # who was frozen has still to read that the link is gone
         self.frames[n] += 1
         copies = 2 if self.rng.random() < self.weather.duplicate else 1
         for _ in range(copies):
@@ -158,21 +178,45 @@ class World:
             if self.rng.random() < self.weather.corrupt:
                 place = self.rng.randrange(len(data))
                 data = data[:place] + bytes([data[place] ^ 1 << self.rng.randrange(8)]) + data[place + 1 :]
-            at = self.now + self.rng.uniform(*self.weather.delay_s)
+            at = self._arrival(n, to)
             heapq.heappush(self._heap, (at, next(self._order), to, Received(self.ids[n], data)))
+
+    def _arrival(self, n: int, to: int) -> float:
+        at = self.now + self.rng.uniform(*self.weather.delay_s)
+        if self.weather.resent:
+            again_s = RESEND_S
+            while self.rng.random() < self.weather.resent:
+                at, again_s = at + again_s, 2 * again_s
+            at = self._last[n, to] = max(at, self._last.get((n, to), 0.0) + 1e-6)
+        return at
+
+    def freeze(self, n: int, seconds: float) -> None:
+        """Stop its process; what arrives meanwhile is read when it goes on."""
+        self.frozen[n] = self.now + seconds
+
+    def _ready(self, n: int) -> float:
+        """When this node can take its next event."""
+        return max(self.frozen.get(n, 0.0), self._busy.get(n, 0.0), self.now)
 
     def run(self, seconds: float) -> None:
         end = self.now + seconds
         while self._heap and self._heap[0][0] <= end:
-            at, _, n, event = heapq.heappop(self._heap)
+            at, order, n, event = heapq.heappop(self._heap)
             self.now = max(self.now, at)
+            if isinstance(event, Tick) and self._armed.get(n) != at:
+                continue
+            if (ready := self._ready(n)) > self.now:
+                if isinstance(event, Tick):
+                    self._armed[n] = ready
+                heapq.heappush(self._heap, (ready, order, n, event))
+                continue
             if isinstance(event, Received):
                 a = self.number[event.frm]
                 if frozenset((a, n)) not in self.links or self.cut(a, n):
                     continue
-            elif self._armed.get(n) != at:
-                continue
             self.tell(n, event)
+            if n in self.cost_s:
+                self._busy[n] = self.now + self.cost_s[n]
         self.now = end
 
     def view(self, n: int) -> dict[int, tuple[str, tuple[int, int]]]:

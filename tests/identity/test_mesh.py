@@ -11,11 +11,16 @@ from meshnode.identity import Mesh, Rotation, new_tofu_secret, tofu_mesh
 from meshnode.identity.mesh import MAX_OLDER, OLD_SECRET_S, VOID
 from meshnode.model import codec
 from meshnode.model.psk import Secrets
-from tests.identity.people import DAY, MESH, NOW
+from tests.identity.people import ALICE, DAY, MESH, NOW
 
 
 def rotation(generation: int, letter: str, at: int = NOW) -> Rotation:
     return Rotation(MESH.id, generation, letter.encode() * 32, at)
+
+
+def by_alice() -> Mesh:
+    """Alice has rotated the secret."""
+    return MESH.settled((rotation(9, "x"),), (), NOW, {b"x" * 32: ALICE.id})
 
 
 def known(mesh: Mesh, now: int = NOW) -> list[bytes]:
@@ -100,32 +105,44 @@ class TestVoid:
     """Somebody rotated, and was revoked by the root."""
 
     def test_the_secret_goes_behind_the_others_and_is_accepted_for_a_day(self) -> None:
-        mesh = MESH.rotated(rotation(9, "x"), NOW).settled((), {b"x" * 32}, NOW + 60)
+        mesh = by_alice().settled((), {ALICE.id}, NOW + 60)
         assert (mesh.generation, known(mesh, NOW + 60)) == (0, [MESH.secret, b"x" * 32])
-        assert mesh.settled((), {b"x" * 32}, NOW + 9999) == mesh
+        assert mesh.settled((), {ALICE.id}, NOW + 9999) == mesh
         assert known(mesh, NOW + 61 + DAY) == [MESH.secret]
 
     def test_the_roots_next_rotation_wins_though_its_number_is_lower(self) -> None:
-        mesh = MESH.rotated(rotation(9, "x"), NOW).rotated(rotation(1, "n"), NOW)
+        mesh = by_alice().rotated(rotation(1, "n"), NOW)
         assert mesh.secret == b"x" * 32
-        assert mesh.settled((), {b"x" * 32}, NOW).secret == b"n" * 32
+        assert mesh.settled((), {ALICE.id}, NOW).secret == b"n" * 32
 
     def test_one_that_is_the_last_stays_until_there_is_another(self) -> None:
-        old = Mesh(MESH.id, "home", b"x" * 32, 9, (), NOW)
-        mesh = old.settled((), {b"x" * 32}, NOW + 9 * DAY)
+        old = Mesh(MESH.id, "home", b"x" * 32, 9, (), NOW, ALICE.public)
+        mesh = old.settled((), {ALICE.id}, NOW + 9 * DAY)
         assert (mesh.generation, mesh.secret) == (VOID, b"x" * 32)
         healed = mesh.rotated(rotation(1, "n", NOW + 9 * DAY), NOW + 9 * DAY)
         assert known(healed, NOW + 10 * DAY) == [b"n" * 32, b"x" * 32]
         assert codec.decode(codec.encode(mesh), Mesh) == mesh
 
     def test_a_secret_that_had_expired_does_not_come_back(self) -> None:
-        mesh = MESH.rotated(rotation(9, "x"), NOW)
+        mesh = by_alice()
         assert mesh.older
-        assert mesh.settled((), {b"x" * 32}, NOW + 2 * DAY).secret == b"x" * 32
+        assert mesh.settled((), {ALICE.id}, NOW + 2 * DAY).secret == b"x" * 32
 
     def test_hearing_the_rotation_again_does_not_bring_it_back(self) -> None:
-        mesh = MESH.rotated(rotation(9, "x"), NOW).settled((), {b"x" * 32}, NOW)
-        assert mesh.settled((rotation(9, "x"),), {b"x" * 32}, NOW).secret == MESH.secret
+        mesh = by_alice().settled((), {ALICE.id}, NOW)
+        assert mesh.settled((rotation(9, "x"),), {ALICE.id}, NOW, {b"x" * 32: ALICE.id}).secret == MESH.secret
+
+    def test_whoever_was_told_the_secret_without_the_notice_knows_whose_it_is(self) -> None:
+        told = codec.decode(codec.encode(by_alice()), Mesh)
+        late = told.settled((rotation(1, "n"),), {ALICE.id}, NOW)
+        assert late.secret == b"n" * 32
+
+    def test_all_secrets_of_one_that_rotated_often_go(self) -> None:
+        mesh = MESH
+        for number in range(20):
+            made = rotation(100 + number, chr(ord("a") + number), NOW + number)
+            mesh = mesh.settled((made,), (), NOW + number, {made.secret: ALICE.id})
+        assert mesh.settled((rotation(1, "z"),), {ALICE.id}, NOW + 30).secret == b"z" * 32
 
 
 class TestTofu:

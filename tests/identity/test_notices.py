@@ -182,7 +182,7 @@ class TestWhatARevokedInviterSaid:
         found.add(BY_ROOT.notice(out(ALICE)), NOW)
         assert found.revoked() == {ALICE.id, BOB.id}
         assert found.bars(certificates(CAROL_CHAIN), CAROL.id) is None
-        assert (found.rotations(), found.void_secrets()) == ((), {b"x" * 32})
+        assert (found.rotations(), found.makers(), found.out()) == ((), {}, {ALICE.id})
 
     def test_but_what_another_said_as_well_does(self) -> None:
         found = believing(BY_ALICE.notice(out(CAROL)), BY_DAVE.notice(out(CAROL)), BY_ROOT.notice(out(ALICE)))
@@ -198,7 +198,6 @@ class TestWhatARevokedInviterSaid:
         ends = []
         for order in itertools.permutations(told):
             found, mesh = heard(order)
-            assert found.void_secrets() == frozenset()
             ends.append((found.rotations(), mesh.generation, mesh.secret, mesh.secrets(NOW)))
         assert all(end == ends[0] for end in ends)
         assert ends[0][1:3] == (5, later.secret)
@@ -362,7 +361,7 @@ def heard(notices: Iterable[Notice]) -> tuple[Notices, Mesh]:
             found.add(notice, NOW)
         except CertificateRefused:
             continue
-        mesh = mesh.settled(found.rotations(), found.void_secrets(), NOW)
+        mesh = mesh.settled(found.rotations(), found.out(), NOW, found.makers())
     return found, mesh
 
 

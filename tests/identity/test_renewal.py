@@ -75,8 +75,17 @@ class TestGiving:
         )
 
     def test_a_member_does_not_take_over_anothers_people(self) -> None:
-        refused(BOB, bob_chain(), "whoever invited it", BY_DAVE)
-        refused(BOB, renewed(BOB, bob_chain()), "whoever invited it", BY_DAVE)
+        refused(BOB, bob_chain(), "whoever invited or renewed it", BY_DAVE)
+        refused(BOB, renewed(BOB, bob_chain()), "whoever invited or renewed it", BY_DAVE)
+
+    def test_nobody_is_freed_of_its_inviter_by_what_that_one_signed(self) -> None:
+        """Else an inviter's people would outlive its revocation: invited by the root, it says, and the root renews."""
+        forged = membership(ALICE, MEMBERSHIP_CONTEXT, BOB, roles=SERVANT, invited_by=MESH.id, not_after=LATER + DAY)
+        chain = (forged, *alice_chain())
+        refused(BOB, chain, "whoever invited or renewed it", BY_DAVE)
+        laundered = read_membership(renewed(BOB, chain)[0])
+        assert laundered.inviter == ALICE.id
+        assert trusting(ALICE)._notices.bars([laundered], BOB.id) is not None
 
     def test_the_root_renews_them_and_they_stay_their_inviters_people(self) -> None:
         chain = renewed(BOB, bob_chain())

@@ -28,7 +28,7 @@ from meshnode.keep.home import Home, Membership
 from meshnode.mesh.member import Member
 from meshnode.model.advert import Advert, ModelOffer
 from meshnode.model.ids import NodeId
-from meshnode.model.job import Job
+from meshnode.model.job import Job, Label, Privacy
 from meshnode.model.names import same_model
 from meshnode.observe.metrics import Metrics
 from meshnode.routing import Router, Seen
@@ -135,14 +135,18 @@ class WorldNode:
     def id(self) -> NodeId:
         return self.member.me
 
-    def job(self, model: str, *, stream: bool = True, timeout_s: float = 60.0, text: str = "hi") -> Job:
+    def job(
+        self, model: str, *, stream: bool = True, timeout_s: float = 60.0, text: str = "hi",
+        label: Label = Label.INTERNAL, privacy: Privacy | None = None,
+    ) -> Job:  # fmt: skip
         body = b'{"model":"%s","stream":%s,"messages":[{"role":"user","content":"%s"}]}' % (
             model.encode(),
             b"true" if stream else b"false",
             text.encode(),
         )
         deadline = trio.current_time() + timeout_s
-        return Job(secrets.token_hex(8), ROUTE, body, read_facts(ROUTE, body, {}), self.id, deadline)
+        facts = read_facts(ROUTE, body, {})
+        return Job(secrets.token_hex(8), ROUTE, body, facts, self.id, deadline, label=label, privacy=privacy)
 
     async def ask(self, model: str, **options: Any) -> Delivered:
         return await self.dispatcher.dispatch(self.job(model, **options))

@@ -79,7 +79,8 @@ class Node:
     async def _connect(self, where: tuple[str, ...], expected: NodeId | None) -> Authenticated:
         self.dialled.append(where)
         pipe = self.pipes.connect
-        return await dial(where, lambda: initiator(self.id), check, self.section, expect=expected, connect=pipe)
+        judge = self.peers.unless_linked(check) if expected is None else check
+        return await dial(where, lambda: initiator(self.id), judge, self.section, expect=expected, connect=pipe)
 
     def _build(self, found: Authenticated) -> Link:
         link = Link(found, self._serve, self.section)

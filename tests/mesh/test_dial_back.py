@@ -120,17 +120,19 @@ async def test_an_address_where_the_asker_answers_is_reached_and_no_link_comes_o
         (CAROL, "another node answers"),
     ],
 )
-async def test_what_is_there_instead_is_said(listener: Any, words: str) -> None:
-    async with pair(HERE) as both:
-        if listener is not None:
-            both.net.listeners[HERE] = both.net.node(listener) if isinstance(listener, NodeId) else listener
-        (found,) = await both.alice.ask_all([both.link])
-    assert not found.ok
-    assert words in found.detail
+async def test_what_is_there_instead_is_said_of_the_askers_own_host(listener: Any, words: str) -> None:
+    """Of other hosts, which any advert may name, it is not: nobody looks for open doors through a peer."""
+    for from_host, told in ((HERE.rpartition(":")[0], words), ("192.168.1.77", "not reached"), ("", "not reached")):
+        async with pair(HERE, from_host=from_host) as both:
+            if listener is not None:
+                both.net.listeners[HERE] = both.net.node(listener) if isinstance(listener, NodeId) else listener
+            (found,) = await both.alice.ask_all([both.link])
+        assert not found.ok
+        assert told in found.detail and (told == words or found.detail == told)
 
 
 async def test_a_wall_that_swallows_everything_is_given_up(autojump_clock: MockClock) -> None:
-    async with pair(HERE, THERE) as both:
+    async with pair(HERE, THERE, from_host=HERE.rpartition(":")[0]) as both:
         both.net.listeners = {HERE: silent, THERE: both.net.node(kit.ALICE)}
         found = await both.alice.ask_all([both.link])
     assert [(one.address, one.ok) for one in found] == [(THERE, True), (HERE, False)]

@@ -14,14 +14,15 @@ import pytest
 import trio
 
 from meshnode.config import Config, load
-from meshnode.errors import CertificateRefused, ConfigError, InviteRefused, StartError
+from meshnode.errors import CertificateRefused, ConfigError, InviteRefused, SecretFileError, StartError
 from meshnode.identity import Invite, Revocation, Role
 from meshnode.identity.certificates import read_membership
-from meshnode.keep.addresses import load_addresses
+from meshnode.keep.addresses import Remembered, load_addresses, save_addresses
 from meshnode.keep.home import Home
 from meshnode.mesh.join import Wish, join_mesh
 from meshnode.mesh.member import Member, Pipes
 from meshnode.model.advert import Advert
+from meshnode.model.ids import NodeId
 from meshnode.net import Link, LinkStream, open_listeners
 
 
@@ -316,3 +317,36 @@ async def test_a_joiner_learns_who_was_revoked_and_a_revoked_one_is_not_invited_
             await thief.member.join(token)
         # The invite is still good for somebody else.
         await join_mesh(Home(tmp_path / "other"), token, config("other"))
+
+
+async def test_an_invite_does_not_take_the_root_from_a_mesh_whose_members_are_off(tmp_path: Path) -> None:
+    """With the node running or not: the root would be gone for good, and nothing was asked."""
+    async with running(tmp_path, "c") as third:
+        async with running(tmp_path, "a") as one:
+            mesh, seed = one.member.membership.mesh.id, one.member.membership.root_seed
+        save_addresses(one.home.addresses, mesh, [Remembered(NodeId(b"b" * 32), ("127.0.0.1:1",))])
+        async with running(tmp_path, "a") as again:
+            with pytest.raises(InviteRefused, match="with 1 other node"):
+                await again.member.join(third.member.invite(Wish(600)).token)
+        home = Home(tmp_path / "a")
+        with pytest.raises(InviteRefused, match="has other members"):
+            await join_mesh(home, third.member.invite(Wish(600)).token, config("a"))
+        kept = home.membership(home.node_key())
+        assert kept is not None and kept.root_seed == seed
+
+
+async def test_a_full_disk_changes_no_mesh_and_no_part_of_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with running(tmp_path, "studio") as studio, running(tmp_path, "laptop") as laptop:
+        token, life = studio.member.invite(Wish(600)).token, laptop.member
+
+        def full(_: Home) -> int:
+            raise SecretFileError("cannot write: no space")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Home, "bump_incarnation", full)
+            for change in (lambda: life.join(token), life.leave_mesh):
+                mesh, papers, door = life.mesh, life._papers, life._doorway
+                with pytest.raises(SecretFileError, match="no space"):
+                    await change()
+                assert (life.mesh, life._papers, life._doorway) == (mesh, papers, door)
+                assert not papers._closed

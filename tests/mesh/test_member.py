@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from random import Random
 
+import msgspec
 import pytest
 import trio
 from trio.testing import MockClock
@@ -18,10 +20,11 @@ from meshnode.errors import (
     InviteRefused,
     SecretFileError,
 )
-from meshnode.identity import NodeKey, Role
+from meshnode.identity import NodeKey, Role, Rotation
 from meshnode.keep.home import Home
 from meshnode.mesh.join import Wish
 from meshnode.mesh.member import Member, Pipes
+from meshnode.model.ids import NodeId
 from meshnode.net import Link, LinkStream
 from tests.kit.world import Papers, ScriptedEngine, Wall, World, WorldNode, world
 
@@ -323,6 +326,53 @@ async def test_a_revoked_node_invites_and_renews_nobody(tmp_path: Path, autojump
         with pytest.raises(CertificateRefused, match="out of the mesh"):
             inviter.member.invite(Wish(600))
         assert not inviter.member.standing()["may_invite"]
+
+
+async def test_a_member_does_not_revoke_whom_it_knows_nothing_of(tmp_path: Path, autojump_clock: MockClock) -> None:
+    """It may be one that invites, whom only the root bars: then it would stay in, and be believed out."""
+    async with world(tmp_path) as where:
+        await where.add("root", papers=Papers(root=True))
+        studio = await where.add("studio", peers=("root",))
+        with pytest.raises(CertificateRefused, match="cannot tell whether it may invite"):
+            await studio.member.revoke(NodeId(b"x" * 32))
+
+
+async def test_a_node_is_revoked_though_the_secret_cannot_be_rotated(tmp_path: Path, autojump_clock: MockClock) -> None:
+    async with world(tmp_path) as where:
+        root = await where.add("root", papers=Papers(root=True))
+        studio = await where.add("studio", peers=("root",))
+        plain = await where.add("plain", peers=("studio",), papers=Papers((Role.CLIENT,)))
+        with trio.fail_after(10.0):
+            await studio.until_linked(root, plain)
+            await studio.until_reachable({"root", "plain"})
+        now = int(time.time())
+        studio.member.mesh.post(where._issuer("").notice(Rotation(where.mesh.id, now + 900, b"s" * 32, now)))
+        with pytest.raises(CertificateRefused, match="holds the root"):
+            await studio.member.rotate()
+        assert (await studio.member.revoke(plain.id)).generation == now + 900
+        with trio.fail_after(5.0):
+            await root.until_linked(studio)
+            await studio.until_linked(root)
+
+
+async def test_a_node_renewed_by_a_revoked_one_can_be_kept(tmp_path: Path, autojump_clock: MockClock) -> None:
+    """Invited by the root, renewed by a member: out with that one, unless it is kept, and said to be so."""
+    async with world(tmp_path) as where:
+        root = await where.add("root", papers=Papers(root=True))
+        inviter = await where.add("inviter", peers=("root",))
+        plain = await where.add("plain", peers=("root",), papers=Papers((Role.CLIENT,)))
+        with trio.fail_after(10.0):
+            await root.until_linked(inviter, plain)
+        own = plain.member._papers.certificate
+        assert own is not None
+        issuer = inviter.member.membership.issuer(inviter.home.node_key())
+        chain = issuer.issue(plain.id, int(time.time()), 7, roles=own.roles, invited_by=where.mesh.id)
+        plain.member._papers.adopt(msgspec.structs.replace(plain.member.membership, chain=chain))
+        plain.member.mesh.refresh()
+        await trio.sleep(10.0)
+        done = await root.member.revoke(inviter.id, keep_invited=True)
+        await trio.sleep(10.0)
+        assert plain.id in root.member.view().adverts and done.also == ()
 
 
 async def test_a_node_does_not_revoke_itself_nor_a_plain_member_anybody(

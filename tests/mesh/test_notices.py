@@ -9,7 +9,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from meshnode.errors import SecretFileError
+from meshnode.errors import CertificateRefused, SecretFileError
 from meshnode.identity import Issuer, MeshRoot, Notice, Revocation, Rotation
 from meshnode.identity.statements import MAX_NOTICE_BYTES
 from meshnode.keep.home import Home
@@ -158,6 +158,28 @@ async def test_a_crash_between_two_files_loses_no_secret(tmp_path: Path, autojum
         assert again.member.membership.mesh.secret == secret
 
 
+async def test_a_crash_between_two_files_brings_no_secret_of_a_revoked_node_back(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    """Its number is higher than all that come after: the node would keep it, and lose the mesh a day later."""
+    async with world(tmp_path) as where:
+        studio, laptop = await pair(where)
+        now = int(time.time())
+        chain = laptop.member.membership.chain
+        laptop.member.mesh.post(
+            Issuer(laptop.home.node_key(), where.mesh.id, chain).notice(Rotation(where.mesh.id, now, b"x" * 32, now))
+        )
+        await trio.sleep(5.0)
+        before = studio.home.membership(studio.home.node_key())
+        assert before is not None and before.mesh.secret == b"x" * 32
+        await studio.member.revoke(laptop.id)
+        secret = studio.member.membership.mesh.secret
+        await where.kill("studio")
+        studio.home.save_membership(before)
+        again = await where.add("studio")
+        assert again.member.membership.mesh.secret == secret
+
+
 async def test_a_full_disk_stops_no_revocation_and_is_tried_again(
     tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -189,3 +211,46 @@ async def test_old_revocations_are_forgotten_in_time(
         wall.skip(91 * 86_400)
         await studio.member.rotate()
         assert not studio.member._papers.notices.revoked()
+
+
+async def test_what_is_no_news_takes_no_memory(
+    tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Too old to be of interest is told before anything is verified: anybody can make as many as it likes."""
+    monkeypatch.setattr(notices, "REFUSALS", 10)
+    monkeypatch.setattr(notices, "MOST_TOLD", 40)
+    async with world(tmp_path) as where:
+        studio, laptop = await pair(where)
+        junk = [
+            Notice(by_root(where, Revocation(where.mesh.id, bytes([n]) * 32, n)).body, bytes(64)) for n in range(99)
+        ]
+        for each in range(0, 99, 33):
+            await speak(laptop, studio, b"".join(map(framed, junk[each : each + 33])))
+        began = trio.current_time()
+        conversation = studio.member.mesh._board._conversations[studio.member.link(laptop.id)]
+        while conversation.idle < 99:
+            assert len(conversation.told) <= 40
+            await trio.sleep(notices.PAUSE_S / 2)
+        assert trio.current_time() - began >= 80 * notices.PAUSE_S
+
+
+async def test_what_a_wrong_clock_refused_is_told_again(tmp_path: Path, autojump_clock: MockClock) -> None:
+    async with world(tmp_path) as where:
+        where_settings = {"mesh": {"rekey_s": 600.0}}
+        studio = await where.add("studio", papers=Papers(root=True), settings=where_settings)
+        laptop = await where.add("laptop", peers=("studio",), settings=where_settings)
+        with trio.fail_after(10.0):
+            await laptop.until_linked(studio)
+        take = laptop.member._papers.take
+
+        def ahead(notice: Notice) -> None:
+            raise CertificateRefused("the notice is dated 400 s ahead")
+
+        laptop.member._papers.take = ahead  # type: ignore[method-assign, assignment]
+        await studio.member.rotate()
+        await trio.sleep(60.0)
+        laptop.member._papers.take = take  # type: ignore[method-assign]
+        link = laptop.member.link(studio.id)
+        await trio.sleep(1200.0)
+        assert laptop.member.link(studio.id) is link
+        assert laptop.member.membership.mesh.generation == 1

@@ -12,7 +12,9 @@ import trio
 from trio import sleep
 from trio.testing import MockClock
 
-from meshnode.errors import LinkClosed, LinkError, ProtocolViolation, SecretFileError
+from meshnode.errors import LinkClosed, LinkError, ProtocolViolation, SecretFileError, Tampered
+from meshnode.gossip.overlay import CROSSED_S
+from meshnode.gossip.overlay_events import Shed
 from meshnode.mesh import address_book
 from meshnode.mesh.gossiper import Gossiper
 from meshnode.model.advert import ModelOffer
@@ -211,11 +213,44 @@ async def test_a_hint_leads_to_a_link_and_a_false_one_to_nothing(autojump_clock:
         assert one.dialled.count(("nobody:6375",)) == 3
 
 
+async def test_a_hint_that_leads_to_a_peer_cuts_no_link(autojump_clock: MockClock) -> None:
+    """Anybody on the LAN can pass connections on to a peer, and say so."""
+    async with few() as where:
+        one, two = await where.add("one"), await where.add("two", peers=("one:6375",))
+        await one.until(two)
+        old = one.peers.link(two.id)
+        assert old is not None
+        stream = await old.request(ask(), end=False)
+        await sleep(CROSSED_S + 1.0)
+        where.net._listeners["spoofer"] = where.net._listeners["two"]
+        one.peers.heard("spoofer:6375")
+        await sleep(60.0)
+        assert ("spoofer:6375",) in one.dialled
+        assert one.peers.link(two.id) is old and len(one.links) == len(two.links) == 1
+        await stream.send(b"still")
+        await stream.finish()
+        assert await read_all(stream) == b"still"
+
+
+async def test_nobody_is_shut_out_for_what_somebody_on_the_way_did(autojump_clock: MockClock) -> None:
+    async with few() as where:
+        one, two = await where.add("one"), await where.add("two", peers=("one:6375",))
+        await one.until(two)
+        one.links[-1]._end(Tampered("a record is forged, damaged, replayed or out of order"))
+        await one.until()
+        assert one.peers._overlay.shut_out(two.id, trio.current_time()) is None
+        with trio.fail_after(5.0):
+            await one.until(two)
+
+
 async def test_a_node_that_has_moved_tries_everybody_anew(autojump_clock: MockClock) -> None:
     async with few() as where:
         one, two = await where.add("one"), await where.add("two", listens=False, peers=("one:6375",))
         where.net.partition({"one"}, {"two"})
         await sleep(200.0)
+        while "one:6375" in two.peers._overlay._flights:
+            # A dial that is under way into the void has to end first.
+            await sleep(0.1)
         where.net._sides = []
         before = len(two.dialled)
         two.peers.redial("wlan0 has another address")
@@ -264,3 +299,79 @@ async def test_two_sides_that_have_forgotten_each_other_find_each_other_when_the
         await where.net.heal()
         with trio.fail_after(700.0):
             await one.until(two)
+
+
+async def test_a_link_too_many_ends_when_its_streams_have_or_after_half_a_minute(autojump_clock: MockClock) -> None:
+    async with few() as where:
+        one, two = await where.add("one", active_links=0), await where.add("two", peers=("one:6375",))
+        one.peers.standing_streams = 0
+        await one.until(two)
+        await two.until(one)
+        link, far = one.peers.link(two.id), two.peers.link(one.id)
+        assert link is not None and far is not None
+        stream = await far.request(ask(), end=False)
+        await sleep(1.0)
+        one.peers._perform(Shed(two.id, 30.0), where.nursery)
+        await sleep(10.0)
+        assert link.reason is None and link.draining and far.draining
+        await stream.send(b"the rest")
+        await stream.finish()
+        assert await read_all(stream) == b"the rest"
+        await sleep(1.0)
+        assert link.reason is not None and far.reason is not None
+
+
+async def test_a_stream_that_does_not_end_holds_a_link_too_many_for_half_a_minute(autojump_clock: MockClock) -> None:
+    async with few() as where:
+        one, two = await where.add("one"), await where.add("two", peers=("one:6375",))
+        one.peers.standing_streams = 0
+        await one.until(two)
+        await two.until(one)
+        link, far = one.peers.link(two.id), two.peers.link(one.id)
+        assert link is not None and far is not None
+        await far.request(ask(), end=False)
+        await sleep(1.0)
+        one.peers._perform(Shed(two.id, 30.0), where.nursery)
+        await sleep(29.0)
+        assert link.reason is None
+        await sleep(2.0)
+        assert link.reason is not None
+
+
+async def test_in_a_large_mesh_a_node_is_asked_what_its_links_are_like_and_keeps_those_in_use(
+    autojump_clock: MockClock,
+) -> None:
+    async with few() as where:
+        small = {"full_mesh_nodes": 2, "active_links": 2, "chosen_links": 1, "accepted_links": 1}
+        nodes = [await where.add(f"n{number}", **small) for number in range(8)]
+        for node in nodes:
+            node.peers.standing_streams = 0
+            node.know(*(other for other in nodes if other is not node))
+        await sleep(120.0)
+        assert all(node.peers.links for node in nodes)
+        assert all(len(node.dialled) < 30 for node in nodes)
+        busy = nodes[0]
+        peer = next(iter(busy.peers.links))
+        link = busy.peers.link(peer)
+        assert link is not None
+        await link.request(ask(), end=False)
+        await sleep(300.0)
+        assert busy.peers.link(peer) is link
+
+
+async def test_what_changed_and_what_is_asked_often_reach_the_overlay(autojump_clock: MockClock) -> None:
+    async with few() as where:
+        one = await where.add("one", full_mesh_nodes=0, active_links=0)
+        two, three = await where.add("two"), await where.add("three")
+        one.peers.changed({two.id: two.advert(), three.id: three.advert()})
+        await sleep(100.0)
+        assert one.peers.links == {}
+        for _ in range(10):
+            one.peers.requested(two.id)
+        await one.until(two)
+        one.peers.hot(three.id)
+        await one.until(two, three)
+        one.peers.cold(three.id)
+        await sleep(100.0)
+        # Without an advert that tells of other neighbours it may be the only link they have.
+        await one.until(two, three)

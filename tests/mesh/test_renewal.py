@@ -138,3 +138,16 @@ async def test_who_is_out_asks_nobody(tmp_path: Path, autojump_clock: MockClock,
         await trio.sleep(5.0)
         wall.skip(LATE_S)
         assert not laptop.member.mesh._renewal.due()
+
+
+async def test_a_membership_made_while_the_clock_was_ahead_is_made_anew(
+    tmp_path: Path, autojump_clock: MockClock, wall: Wall
+) -> None:
+    """A machine whose clock began years ahead founded a mesh: nobody believes its certificate for years."""
+    async with world(tmp_path) as where:
+        wall.skip(10 * MEMBERSHIP_LIFETIME_S)
+        studio = await where.add("studio", papers=Papers(root=True))
+        wall.skip(-10 * MEMBERSHIP_LIFETIME_S)
+        await trio.sleep(120.0)
+        until = studio.member.membership_until
+        assert until is not None and until <= time.time() + MEMBERSHIP_LIFETIME_S

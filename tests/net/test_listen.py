@@ -11,11 +11,13 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+import structlog.testing
 import trio
 import trio.lowlevel
 
 from meshnode.config.mesh import MeshSection
 from meshnode.errors import ConfigError, HandshakeFailed, StartError
+from meshnode.model.ids import NodeId
 from meshnode.net import Authenticated, Link, Welcome, dial, open_listeners, serve
 from meshnode.noise import Secrets
 from tests.net.kit import (
@@ -23,6 +25,7 @@ from tests.net.kit import (
     BOB,
     HINT,
     INVITE,
+    SECRETS,
     SECTION,
     ask,
     check,
@@ -101,6 +104,17 @@ async def test_strangers_read_nothing_and_harm_nobody() -> None:
         found = await dial([opened.address], initiator, check, SECTION)
         await trio.aclose_forcefully(found.stream)
         assert len(opened.members) == 1
+
+
+async def test_who_knows_the_secret_and_is_refused_is_said_aloud_once_and_strangers_never() -> None:
+    wrong = Secrets.derive(b"?" * 32, b"network")
+    with structlog.testing.capture_logs() as logged:
+        async with door() as (opened, _):
+            for secrets in (SECRETS, SECRETS, wrong):
+                with pytest.raises(HandshakeFailed):
+                    await dial([opened.address], partial(initiator, NodeId(b"x" * 32), secrets=secrets), check, SECTION)
+    said = [line["log_level"] for line in logged if line["event"] == "a connection was refused"]
+    assert sorted(said) == ["debug", "debug", "warning"]
 
 
 async def test_connections_beyond_the_half_open_limit_are_closed() -> None:

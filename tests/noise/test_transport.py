@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from meshnode.errors import ProtocolViolation
+from meshnode.errors import ProtocolViolation, Tampered
 from meshnode.noise import MAX_PLAINTEXT_BYTES, Transport, Volume
 from meshnode.noise.transport import WORN_BYTES, WORN_MESSAGES
 
@@ -185,3 +185,11 @@ def test_peeking_at_a_forged_record_is_a_violation(wire: bytes) -> None:
 
 def test_a_transport_keeps_what_binds_it() -> None:
     assert Transport(*KEYS, b"hash").binding == b"hash"
+
+
+def test_a_changed_record_is_not_held_against_the_peer() -> None:
+    """Anybody on the way can change one, and would have honest nodes shut each other out."""
+    for changed in (lambda wire: wire[:-1] + bytes([wire[-1] ^ 1]), lambda wire: b"\x00\x01" + wire[2:]):
+        sender, receiver = pair()
+        with pytest.raises(Tampered):
+            receiver.open(changed(sender.seal(b"record")))

@@ -46,9 +46,12 @@ def until(condition: Callable[[], T], what: str, patience_s: float = PATIENCE_S)
     return found
 
 
-def command(*arguments: str) -> str:
-    """What a command of meshnode's printed; it must have succeeded."""
-    ran = subprocess.run([*MESHNODE, *arguments], capture_output=True, timeout=PATIENCE_S, env=ENVIRONMENT, check=False)
+def command(*arguments: str, given: str = "") -> str:
+    """What a command of meshnode's printed, with `given` on its standard input; it must have succeeded."""
+    ran = subprocess.run(
+        [*MESHNODE, *arguments], input=given.encode(), capture_output=True, timeout=PATIENCE_S, env=ENVIRONMENT,
+        check=False,
+    )  # fmt: skip
     assert ran.returncode == 0, ran.stderr.decode()
     return ran.stdout.decode()
 

@@ -1,0 +1,91 @@
+"""`python -m tests.simulation`: one seed at length, or many over all cores. Exits with 1 when an invariant broke.
+
+`--seeds 300 --nodes 50`, `--seed 7 --nodes 1000 --faults none`, or what a failure printed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+
+from meshnode.config.gossip import GossipSection
+from tests.simulation import faults, report
+from tests.simulation.run import Outcome, Setup, run, shrink
+
+LARGE_RUN = (
+    "change@3:7;loss@5+12=0.2;cull@5=0.01;change@6:11;partition@8+8=0.01;freeze@9+8:20;crash@10+3:30;equivocate@12:40;"
+    "change@21:12"
+)
+"""Some of everything in a mesh of 1,000, within a minute."""
+
+MOST_SHOWN = 3
+"""Failures that are made smaller and shown; the others are named."""
+
+
+def main() -> int:
+    """Read the command line and do what it says."""
+    asked = _arguments().parse_args()
+    if asked.large:
+        asked.seed, asked.nodes, asked.faults, asked.whole = 1, 1000, LARGE_RUN, True
+    if asked.seed is not None:
+        outcomes = [run(_setup(asked, asked.seed))]
+        print(report.one(outcomes[0]))
+    else:
+        began = time.monotonic()
+        outcomes = list(over(_setup(asked, seed) for seed in _seeds(asked.seeds)))
+        print(report.many(outcomes, time.monotonic() - began))
+    broken = [outcome for outcome in outcomes if outcome.failure]
+    for outcome in broken[:MOST_SHOWN]:
+        smaller = run(outcome.setup if asked.whole else shrink(outcome.setup))
+        print(report.failed(smaller if smaller.failure else outcome))
+    for outcome in broken[MOST_SHOWN:]:
+        print(f"FAILED seed {outcome.setup.seed}: {outcome.failure}")
+    return 1 if broken else 0
+
+
+def over(setups: Iterable[Setup], processes: int | None = None) -> Iterator[Outcome]:
+    """Run them over all cores, in order."""
+    with multiprocessing.get_context("spawn").Pool(processes or os.cpu_count()) as pool:
+        yield from pool.imap(run, setups)
+
+
+def _seeds(text: str) -> range:
+    first, _, last = text.rpartition("-")
+    return range(int(first), int(last) + 1) if first else range(int(last))
+
+
+def _setup(asked: argparse.Namespace, seed: int) -> Setup:
+    scenario = tuple(faults.read(asked.faults)) if asked.faults is not None else None
+    setup = Setup(seed, asked.nodes, scenario, asked.until, asked.jobs, steady=asked.steady, latency_s=asked.latency)
+    return replace(setup, section=GossipSection(refresh_s=asked.refresh)) if asked.refresh else setup
+
+
+def _arguments() -> argparse.ArgumentParser:
+    kinds = "\n".join(f"  {kind:11} {what}" for kind, what in faults.KINDS.items())
+    parser = argparse.ArgumentParser(
+        "python -m tests.simulation",
+        description=__doc__,
+        epilog=f"faults: kind@at+for:nodes=value, joined by ';'\n{kinds}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--seed", type=int, help="one run, at length")
+    parser.add_argument("--seeds", default="300", help="how many, or from-to")
+    parser.add_argument("--large", action="store_true", help="one run of 1,000 nodes")
+    parser.add_argument("--nodes", type=int, default=50)
+    parser.add_argument("--faults", help="a scenario, or none; left out: the seed's own")
+    parser.add_argument("--until", type=float, help="faults and jobs end at this second")
+    parser.add_argument("--jobs", type=float, default=2.0, help="jobs per second, over all nodes")
+    parser.add_argument("--refresh", type=float, help="seconds between two adverts of a node, instead of 60")
+    parser.add_argument("--latency", type=float, help="one-way seconds between any two nodes")
+    parser.add_argument("--steady", action="store_true", help="renewals spread over time from the start, above 200 nodes")
+    parser.add_argument("--whole", action="store_true", help="do not look for a shorter scenario that fails too")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

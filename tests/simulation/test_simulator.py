@@ -1,0 +1,121 @@
+"""The simulator itself: that it repeats itself, that it can fail, and that it finds the shorter way to fail."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+from unittest import mock
+
+import pytest
+
+from meshnode.gossip.events import Verdict
+from meshnode.gossip.intake import Intake
+from meshnode.gossip.table import Standing, Table
+from meshnode.slots import Admission
+from tests.simulation import faults
+from tests.simulation.faults import Fault
+from tests.simulation.run import Setup, run, shrink
+
+STORMY = faults.read("change@4:1;drop@5+12=0.2;partition@6+8=0.4;crash@7+3:4;replay@8:5;leave@9:6;change@18:2")
+
+
+def setup(text: str, seed: int = 1, nodes: int = 20) -> Setup:
+    return Setup(seed, nodes, tuple(faults.read(text)))
+
+
+def test_a_scenario_is_written_and_read() -> None:
+    for seed in range(200):
+        scenario = faults.menu(seed, 50)
+        assert faults.read(faults.write(scenario)) == scenario
+    assert faults.read("none") == []
+    with pytest.raises(ValueError, match="no fault"):
+        faults.read("quake@3")
+
+
+def test_a_seed_decides_everything_whatever_hashes_are() -> None:
+    script = (
+        "from tests.simulation.run import *; o = run(Setup(9, 30));"
+        "print(o.events, o.frames, sorted(o.bytes.items()), o.trace)"
+    )
+    said = [
+        subprocess.run(
+            [sys.executable, "-c", script], env={"PYTHONHASHSEED": hashes, "PYTHONPATH": ":".join(sys.path)},
+            check=True, capture_output=True, timeout=120,
+        ).stdout  # fmt: skip
+        for hashes in ("1", "2")
+    ]
+    assert said[0] == said[1]
+    assert b"fault" in said[0]
+
+
+def test_a_calm_mesh_answers_every_job_and_hears_of_a_change() -> None:
+    outcome = run(setup("change@4:3"))
+    assert outcome.failure == ""
+    assert set(outcome.outcomes) == {"ok"}
+    assert outcome.converged_s[0] is not None
+    assert outcome.unseen_s == 0.0
+
+
+def believe_all(self: Intake, *_: Any) -> Verdict:
+    return Verdict.GOOD
+
+
+def newer_always(self: Table, *_: Any) -> Standing:
+    return Standing.NEWER
+
+
+def never_over(self: Table, now: float) -> list[Any]:
+    self._wheel.due(now)
+    return []
+
+
+def all_living(self: Table, now: float) -> Any:
+    return dict(self._living)
+
+
+def ignore_leaving(self: Admission, *_: Any) -> None:
+    return None
+
+
+MUTANTS: dict[str, tuple[Any, str, Callable[..., Any], str, str]] = {
+    "signatures are not checked": (Intake, "_judged", believe_all, "flood@5+5:3=1", "badly signed"),
+    "any sequence is accepted": (Table, "standing", newer_always, "replay@5:3;drop@5+9=0.3", "after"),
+    "slots are not given back": (Admission, "_leave", ignore_leaving, "none", "still holds"),
+}
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_a_broken_rule_is_found(name: str) -> None:
+    where, rule, broken, scenario, said = MUTANTS[name]
+    with mock.patch.object(where, rule, broken):
+        outcome = run(setup(scenario, nodes=30))
+    assert said in outcome.failure
+    assert run(setup(scenario, nodes=30)).failure == "", "and the rule itself holds"
+
+
+def test_what_lives_too_long_is_found() -> None:
+    """A node that never lets adverts end: the dead stay alive."""
+    scenario = setup("poweroff@5:3;slow@5+170:4=1", seed=4, nodes=8)
+    with mock.patch.object(Table, "expire", never_over), mock.patch.object(Table, "living", all_living):
+        outcome = run(scenario)
+    assert "dead since" in outcome.failure
+    assert run(scenario).failure == ""
+
+
+def test_a_failing_scenario_is_made_as_small_as_it_can_be() -> None:
+    guilty = next(fault for fault in STORMY if fault.kind == "leave")
+
+    def fails(tried: Setup) -> bool:
+        return guilty in tried.scenario and (tried.until is None or tried.until > guilty.at_s)
+
+    smallest = shrink(Setup(3, 50, tuple(STORMY)), fails)
+    assert smallest.scenario == [guilty]
+    assert smallest.until == 10.0
+    assert "leave@9:6" in smallest.replay
+
+
+def test_a_fault_that_ends_is_over_at_its_end() -> None:
+    assert Fault("cut", 3.0, 2.5, (1, 2)).until == 5.5
+    assert Fault("crash", 3.0, None, (1,)).until == 3.0
