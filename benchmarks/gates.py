@@ -60,6 +60,17 @@ def _added_ms(target: str, pick: Callable[[Figures], float | None]) -> Callable[
     return value
 
 
+def _sealed_to_open(measured: Measured) -> float | None:
+    """What a sealed relay adds to a direct hop, in times of what an open one does."""
+    sealed, opened = (_over_hop1(name, measured) for name in ("hop2", "hop2-open"))
+    return sealed / opened if sealed is not None and opened else None
+
+
+def _over_hop1(target: str, measured: Measured) -> float | None:
+    relayed, direct = (_of(name, lambda f: f.p50_us)(measured) for name in (target, "hop1"))
+    return relayed - direct if relayed is not None and direct is not None else None
+
+
 def _times_litellm(measured: Measured) -> float | None:
     ours, theirs = (_of(name, lambda f: f.requests_per_s)(measured) for name in ("local", "litellm"))
     return ours / theirs if ours and theirs else None
@@ -113,5 +124,6 @@ GATES: tuple[Gate, ...] = (
     _chunk_gate("hop1", "A", "mesh hop, A", 60, 35),
     _chunk_gate("hop1", "B", "mesh hop, B", 70, 45),
     *_target_gates("hop1", "mesh hop", flat=(60, 100), ttft=(4.0, 1.6)),
+    Gate("relay: added p50, 1 client, sealed against open", "x", 1.5, 1.0, _sealed_to_open),
 )
-"""Per core and node, best of the rounds. Two mesh hops have no bound of their own yet."""
+"""Per core and node, best of the rounds."""

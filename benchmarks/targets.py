@@ -40,13 +40,17 @@ class NodePlan:
 
 @dataclass(frozen=True, slots=True)
 class MeshPlan:
-    """Nodes in the order in which they start, and the one that is asked."""
+    """Nodes in the order in which they start, and the one that is asked. `relay_class`: how requests pass relays."""
 
     name: str
     title: str
     nodes: tuple[NodePlan, ...]
     entry: str
+    relay_class: str = "sealed"
 
+
+_BEHIND_A_RELAY = (NodePlan("R", listens=True), NodePlan("B", engine=True, joins="R"), NodePlan("A", joins="R"))
+"""Only R listens, so A reaches B through R alone."""
 
 MESHES = {
     plan.name: plan
@@ -58,13 +62,8 @@ MESHES = {
             (NodePlan("B", engine=True, listens=True), NodePlan("A", joins="B")),
             entry="A",
         ),
-        # Only R listens, so A reaches B through R alone.
-        MeshPlan(
-            "hop2",
-            "two mesh hops",
-            (NodePlan("R", listens=True), NodePlan("B", engine=True, joins="R"), NodePlan("A", joins="R")),
-            entry="A",
-        ),
+        MeshPlan("hop2", "two hops, sealed", _BEHIND_A_RELAY, entry="A"),
+        MeshPlan("hop2-open", "two hops, open", _BEHIND_A_RELAY, entry="A", relay_class="open"),
     )
 }
 
@@ -101,6 +100,7 @@ def mesh(plan: MeshPlan, engine_port: int, directory: Path) -> Iterator[Target]:
     """All nodes of a plan, joined, with an answer already come through the entry."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MESHNODE_")}
     environment["MESHNODE_ENGINE__DEFAULT_SLOTS"] = ENGINE_SLOTS
+    environment["MESHNODE_MESH__RELAY_CLASS"] = plan.relay_class
     ports = {node.name: free_port() for node in plan.nodes}
     children: dict[str, Child] = {}
     began = time.monotonic()
@@ -125,7 +125,17 @@ def mesh(plan: MeshPlan, engine_port: int, directory: Path) -> Iterator[Target]:
 def up_command(node: NodePlan, home: Path, api_port: int, engine_port: int) -> list[str]:
     """The command line that starts a node."""
     listen = f"127.0.0.1:{free_port()}" if node.listens else "none"
-    command = [sys.executable, "-m", "meshnode", "up", "--home", str(home), "--api", f"127.0.0.1:{api_port}", "--no-mdns"]
+    command = [
+        sys.executable,
+        "-m",
+        "meshnode",
+        "up",
+        "--home",
+        str(home),
+        "--api",
+        f"127.0.0.1:{api_port}",
+        "--no-mdns",
+    ]
     command += ["--mesh", listen, "--log-format", "json"]
     # "none" would leave out the engine given by URL too; with it found, nothing else is started.
     return [*command, *(["--engine-url", f"http://127.0.0.1:{engine_port}"] if node.engine else ["--engines", "none"])]

@@ -148,6 +148,7 @@ class Node(AbstractAsyncContextManager["Node"]):
                             stop.set()
                             doors.cancel_scope.deadline = trio.current_time() + self._grace_s
                             await self.inbound.drained()
+                            await self.member.mesh.tunnels.relay.drained()
                         self.member.farewell()
                         await trio.sleep(TOMBSTONE_S)
                         mesh.cancel_scope.cancel()

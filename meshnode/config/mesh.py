@@ -39,8 +39,8 @@ class MeshSection:
     dials: Positive = 16
     # Whether this node forwards other nodes' requests.
     relay: bool = True
-    # How requests of this node pass relays: in a tunnel that only their server can open, or readable by each relay, which
-    # may then send them to a better server. A request's own header x-meshnode-privacy goes first.
+    # How requests of this node pass relays: in a tunnel that only their server can open, or readable by each relay,
+    # which may then know a better server. A request's own header x-meshnode-privacy goes first.
     relay_class: Literal["sealed", "open"] = "sealed"
     # Tunnels of others through this node: each may hold two stream windows each way, so that 256 hold at most 256 MiB,
     # and half of them may come from one neighbour.

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 logger = log.get("dispatch")
 
-HELD_BYTES = 40 << 20
+HELD_BYTES = 32 << 20
 """Bodies that one peer's jobs may hold here together, but for a single larger one: with what its link may hold, less
 than 64 MiB (reliability.md T15)."""
 
@@ -63,6 +63,28 @@ class _Body:
         """All of it; the pieces are given up."""
         self._pieces = [b"".join(self._pieces)]
         return self._pieces[0]
+
+    def drop(self) -> None:
+        """Nobody needs it."""
+        self._pieces = []
+        self.size = 0
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Refusal:
+    """What a peer is told in place of an answer. An error would keep the frames that it passed, with their bodies, for
+    as long as the peer gives no credit."""
+
+    code: str
+    head: wire.Headers
+    body: bytes
+
+    @classmethod
+    def of(cls, error: RequestError | DecodeError | trio.TooSlowError) -> _Refusal:
+        # A frame that holds the error it raised is a cycle, which only the garbage collector would free.
+        known = _as_request_error(error.with_traceback(None))
+        headers, body = status.to_wire(known)
+        return cls(known.code, [(":status", str(known.status)), *headers.items()], body)
 
 
 class Inbound:
@@ -86,33 +108,41 @@ class Inbound:
         """Answer one stream. Whatever goes wrong becomes an error head or an error trailer."""
         self.running += 1
         kind, outcome = "refuse", "cancelled"
-        body = _Body()
+        body, refusal = _Body(), None
         try:
-            envelope = wire.read((await stream.head()).items())
-            kind = self._kind(envelope)
-            with trio.fail_after(envelope.remaining_s):
-                self._check(envelope, link)
-                await self._read_body(link.peer, stream, body)
-                if envelope.free and kind == "relay":
-                    envelope = self._choose(envelope, body.whole())
-                    kind = self._kind(envelope)
-                answer = await (self._answer if kind == "serve" else self._pass_on)(envelope, body.whole())
-            outcome = await self._copy(answer, stream, envelope)
-        except (RequestError, DecodeError, trio.TooSlowError) as error:
-            refusal = _as_request_error(error)
-            outcome = refusal.code
-            await _refuse(stream, refusal)
+            try:
+                envelope = wire.read((await stream.head()).items())
+                kind = self._kind(envelope)
+                with trio.fail_after(envelope.remaining_s):
+                    self._check(envelope, link)
+                    await self._read_body(link.peer, stream, body)
+                    if envelope.free and kind == "relay":
+                        envelope = self._choose(envelope, body.whole())
+                        kind = self._kind(envelope)
+                    answer = await (self._answer if kind == "serve" else self._pass_on)(envelope, body.whole())
+                outcome = await self._copy(answer, stream, envelope)
+            except (RequestError, DecodeError, trio.TooSlowError) as error:
+                refusal = _Refusal.of(error)
+            if refusal is not None:
+                # Not while the error is handled: see _Refusal.
+                outcome = refusal.code
+                self._let_go(link.peer, body)
+                await _refuse(stream, refusal)
         except LinkError as error:
             outcome = "link_lost"
             logger.debug("the asking peer went away", peer=link.peer.short, reason=str(error))
         finally:
             self.running -= 1
-            self._held[link.peer] -= body.size
-            if not self._held[link.peer]:
-                del self._held[link.peer]
+            self._let_go(link.peer, body)
             self._around.metrics.served(kind, outcome)
             if not self.running:
                 self._idle.set()
+
+    def _let_go(self, peer: NodeId, body: _Body) -> None:
+        self._held[peer] -= body.size
+        if not self._held[peer]:
+            del self._held[peer]
+        body.drop()
 
     def _kind(self, envelope: wire.Envelope) -> str:
         return "serve" if envelope.target == self._around.me else "relay"
@@ -201,11 +231,10 @@ class Inbound:
                 await answer.aclose()
 
 
-async def _refuse(stream: LinkStream, error: RequestError) -> None:
-    headers, body = status.to_wire(error)
+async def _refuse(stream: LinkStream, refusal: _Refusal) -> None:
     try:
-        await stream.send_head([(":status", str(error.status)), *headers.items()])
-        await stream.send(body)
+        await stream.send_head(refusal.head)
+        await stream.send(refusal.body)
         await stream.finish([(wire.DONE, "1")])
     except LinkError:
         return

@@ -296,6 +296,9 @@ class Mesh:
     def _adverts_changed(self) -> None:
         self._renew()
         self.peers.known(self._gossiper.adverts())
+        if self.tunnels.links:
+            # A relay may be leaving, which waits for them.
+            self.tunnels.sweep()
 
     def _links_changed(self) -> None:
         self._renew()

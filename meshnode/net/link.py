@@ -32,8 +32,8 @@ class Link:
     """An authenticated connection that carries requests both ways while `run` runs.
 
     `peer`, `membership` and `hint` come from the handshake, `address` and `remote_host` from the connection; `rekeyed`
-    counts handshakes inside the link, each of which renews `membership`; `heard_at` is when the last bytes came; `draining` says that no new streams may be
-    opened; `reason` says why a link has ended.
+    counts handshakes inside the link, each of which renews `membership`; `heard_at` is when the last bytes came;
+    `draining` says that no new streams may be opened; `reason` says why a link has ended.
     """
 
     def __init__(

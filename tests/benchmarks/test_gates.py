@@ -32,6 +32,12 @@ def test_latency_is_what_is_added_to_the_engine_alone() -> None:
     assert next(v.value for v in judge(GATES, measured) if v.gate.title == title) == pytest.approx(0.9)
 
 
+@pytest.mark.parametrize(("sealed_us", "expected"), [(1500, "stretch"), (1700, "must"), (1800, "missed")])
+def test_a_sealed_relay_is_held_against_an_open_one(sealed_us: float, expected: str) -> None:
+    measured = {"hop1": Figures(p50_us=1000), "hop2": Figures(p50_us=sealed_us), "hop2-open": Figures(p50_us=1500)}
+    assert met("relay: added p50, 1 client, sealed against open", **measured) == expected
+
+
 def test_the_worse_of_both_flat_loads_is_judged() -> None:
     title = "local hop: flat SSE, the worse of 50 and 200 streams"
     assert met(title, local=Figures(flat50_per_s=200_000, flat200_per_s=70_000)) == "missed"

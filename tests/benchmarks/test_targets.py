@@ -20,6 +20,7 @@ def test_nodes_join_only_listeners_that_run_already(plan: MeshPlan) -> None:
 
 
 def test_two_hops_leave_no_shorter_way() -> None:
+    assert MESHES["hop2"].nodes == MESHES["hop2-open"].nodes
     by_name = {node.name: node for node in MESHES["hop2"].nodes}
     assert not by_name["A"].listens
     assert not by_name["B"].listens

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from contextlib import suppress
+import gc
+import tracemalloc
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -15,6 +19,7 @@ from meshnode.dispatch import inbound, remote, wire
 from meshnode.dispatch.wire import envelope_of
 from meshnode.errors import BadRequest, Draining, EngineFailed, Forbidden, LinkError, NoPeerReachable, RequestError
 from meshnode.identity import Role
+from meshnode.model.ids import NodeId
 from tests.kit.world import EVENT, LAST, Papers, ScriptedEngine, World, WorldNode, world
 
 MODEL = "m"
@@ -169,6 +174,80 @@ async def test_what_one_peers_requests_hold_together_is_bounded(
             stream.reset()
         await trio.testing.wait_all_tasks_blocked()
         assert (await asker.ask_whole(MODEL))[1] == EVENT + LAST
+
+
+class Asking:
+    """A peer's stream: `size` bytes of body, which end or do not, and no credit for an answer."""
+
+    def __init__(self, envelope: wire.Envelope, sender: WorldNode, size: int, ends: bool) -> None:
+        self._head = dict(wire.write(envelope, sender.id))
+        self._left, self._ends = size, ends
+
+    async def head(self) -> dict[str, str]:
+        await trio.lowlevel.checkpoint()
+        return self._head
+
+    async def receive_some(self) -> bytes:
+        await trio.lowlevel.checkpoint()
+        if not self._left and not self._ends:
+            await trio.sleep_forever()
+        size = min(self._left, 1 << 16)
+        self._left -= size
+        return b"x" * size
+
+    async def send_head(self, headers: wire.Headers) -> None:
+        await trio.sleep_forever()
+
+
+@contextmanager
+def kept_bytes() -> Iterator[Callable[[], int]]:
+    """What was allocated in the block and is not free yet, without the garbage collector's help."""
+    gc.collect()
+    gc.disable()
+    tracemalloc.start()
+    try:
+        yield lambda: tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+        gc.enable()
+
+
+JOBS, JOB_BYTES = 32, 1 << 19
+
+
+@pytest.mark.parametrize(
+    ("changed", "ends", "most_bytes"),
+    [
+        ({}, True, 0),
+        ({"remaining_s": 1.0}, False, 0),
+        ({"target": NodeId(b"x" * 32)}, True, 0),
+        ({"target": NodeId(b"x" * 32), "free": True}, True, 0),
+        ({}, False, 1 << 20),
+    ],
+    ids=["no request", "too slow", "no path", "no choice", "too much"],
+)
+@pytest.mark.parametrize("relay", [True, False], ids=["relay", "no relay"])
+async def test_a_refused_job_leaves_no_body_behind_while_nobody_takes_the_refusal(
+    tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch,
+    changed: dict[str, Any], ends: bool, most_bytes: int, relay: bool,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(inbound, "HELD_BYTES", 1 << 20)
+    async with world(tmp_path) as where:
+        asker, server = await linked(where, relay=relay)
+        link = server.member.link(asker.id)
+        assert link is not None
+        async with trio.open_nursery() as nursery:
+            with kept_bytes() as kept:
+                for _ in range(JOBS):
+                    sent = envelope_of(asker.job(MODEL), 1, server.id, trio.current_time())
+                    stream = Asking(dataclasses.replace(sent, **changed), asker, JOB_BYTES, ends)
+                    nursery.start_soon(server.inbound.serve, link, stream)
+                    await trio.testing.wait_all_tasks_blocked()
+                await trio.sleep(2)
+                assert server.inbound.running == JOBS
+                assert sum(server.inbound._held.values()) <= most_bytes
+                assert kept() < most_bytes + JOBS * JOB_BYTES // 8
+            nursery.cancel_scope.cancel()
 
 
 async def test_a_job_of_whom_no_certificate_makes_a_client_is_refused(

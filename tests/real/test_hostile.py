@@ -96,7 +96,7 @@ def test_who_is_a_nuisance_costs_little(scene: Scene, name: str) -> None:
     outcome = carry_out(scene, name, NUISANCES[name])
     note(scene, name, outcome, "closed" if outcome.closed else "open")
     assert outcome.growth < MOST_GROWTH
-    until(lambda: scene.victim.status()["requests"]["for_peers"] == 1, "only the standing answer runs")
+    until(lambda: scene.victim.status()["requests"]["for_peers"] == 0, "nothing of the attacker's runs")
     scene.undisturbed()
 
 

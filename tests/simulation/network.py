@@ -24,6 +24,9 @@ Arrival = Callable[["SimNode", "Wire", Any], None]
 RESEND_S = 0.2
 """Linux's least retransmission time-out (RFC 6298 says 1 s); doubles."""
 
+BUSY_S = 0.1
+"""A link on which something was sent so lately carries more soon."""
+
 WAYS_TO_LINK = 5
 """One-way trips of a TCP and a Noise XX handshake before the dialler knows whom it met."""
 
@@ -40,6 +43,7 @@ class Wire:
     one_way_s: float
     opened: float
     arrived: list[float]
+    sent: list[float] = field(default_factory=lambda: [0.0, 0.0])
     closed: list[bool] = field(default_factory=lambda: [False, False])
     blocked: list[bool] = field(default_factory=lambda: [False, False])
     bad_since: float | None = None
@@ -104,10 +108,7 @@ class Network:
         end = 0 if frm is wire.ends[0] else 1
         at = self.loop.now + wire.one_way_s * (1.0 + 0.1 * self._random())
         if self.loss:
-            resend_s = RESEND_S
-            while self._random() < self.loss:
-                at += resend_s
-                resend_s *= 2
+            at += self._resent_s(wire, end)
         if frm.slow > 1.0:
             at += SLOW_S * frm.slow
         arrived = wire.arrived
@@ -115,6 +116,19 @@ class Network:
             at = arrived[end]
         arrived[end] = at
         self.loop.at(at, self._arrive, wire, end, arrival, what)
+
+    def _resent_s(self, wire: Wire, end: int) -> float:
+        """What losses cost: a round trip each where later segments show them (RFC 8985), else a probe of the tail
+        after two round trips, and time-outs that double."""
+        round_trip_s = 2 * wire.one_way_s + 0.01
+        busy = self.loop.now - wire.sent[end] < BUSY_S
+        wire.sent[end] = self.loop.now
+        resent_s, step_s = 0.0, round_trip_s if busy else 2 * round_trip_s
+        while self._random() < self.loss:
+            resent_s += step_s
+            if not busy:
+                step_s = RESEND_S if step_s < RESEND_S else 2 * step_s
+        return resent_s
 
     def gossip(self, wire: Wire, frm: SimNode, data: bytes) -> None:
         """A gossip frame: counted, and it may vanish or come twice."""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import trio
 from trio.testing import MockClock
@@ -15,7 +15,7 @@ from meshnode.errors import HandshakeFailed, LinkError, PeerFailed
 from meshnode.mesh import exchange, opening
 from meshnode.mesh.opening import Opening
 from meshnode.model.job import Label, Privacy
-from meshnode.net import LinkStream
+from meshnode.net import LinkStream, Pipe, initiate
 from tests.kit.world import EVENT, LAST, Papers, ScriptedEngine, World, WorldNode, world
 
 MODEL = "m"
@@ -64,7 +64,7 @@ class Recorder:
 
 
 @pytest.fixture
-def recorders(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Recorder]]:
+def recorders(monkeypatch: pytest.MonkeyPatch) -> list[Recorder]:
     found: list[Recorder] = []
     arrived = LinkStream.arrived
 
@@ -74,7 +74,7 @@ def recorders(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Recorder]]:
         arrived(stream, data, flow)
 
     monkeypatch.setattr(LinkStream, "arrived", note)
-    yield found
+    return found
 
 
 async def test_relays_carry_what_they_cannot_read(
@@ -127,9 +127,7 @@ async def test_the_requests_own_word_goes_before_the_configuration(tmp_path: Pat
         await near.aclose()
 
 
-async def test_requests_share_one_tunnel_and_each_opens_at_most_one(
-    tmp_path: Path, autojump_clock: MockClock
-) -> None:
+async def test_requests_share_one_tunnel_and_each_opens_at_most_one(tmp_path: Path, autojump_clock: MockClock) -> None:
     async with world(tmp_path) as where:
         engine = ScriptedEngine(MODEL, [EVENT, 1.0, LAST])
         a, b, c = await row(where, "abc", engine)
@@ -162,9 +160,7 @@ async def test_either_end_may_ask_over_the_tunnel(tmp_path: Path, autojump_clock
         engine = ScriptedEngine("other")
         a = await where.add("a", engine=engine, settings={"mesh": {"dial_learned": False}})
         b = await where.add("b", peers=("a",), settings={"mesh": {"dial_learned": False}})
-        c = await where.add(
-            "c", peers=("b",), engine=ScriptedEngine(MODEL), settings={"mesh": {"dial_learned": False}}
-        )
+        c = await where.add("c", peers=("b",), engine=ScriptedEngine(MODEL), settings={"mesh": {"dial_learned": False}})
         await a.until_reachable({"b", "c"}, model_of="c")
         await c.until_reachable({"a", "b"}, model_of="a")
         await a.ask_whole(MODEL)
@@ -173,9 +169,7 @@ async def test_either_end_may_ask_over_the_tunnel(tmp_path: Path, autojump_clock
         assert (tunnels(a), tunnels(b), tunnels(c)) == ((1, 0), (0, 1), (1, 0))
 
 
-async def test_a_relay_that_dies_mid_stream_ends_the_answer_honestly(
-    tmp_path: Path, autojump_clock: MockClock
-) -> None:
+async def test_a_relay_that_dies_mid_stream_ends_the_answer_honestly(tmp_path: Path, autojump_clock: MockClock) -> None:
     async with world(tmp_path) as where:
         engine = ScriptedEngine(MODEL, [EVENT, 1000.0, LAST])
         a, _, c, d = await row(where, "abcd", engine)
@@ -259,9 +253,7 @@ async def test_an_unused_tunnel_ends_everywhere(tmp_path: Path, autojump_clock: 
         await a.ask_whole(MODEL)
 
 
-async def test_a_relay_takes_as_many_as_it_says_and_refuses_in_words(
-    tmp_path: Path, autojump_clock: MockClock
-) -> None:
+async def test_a_relay_takes_as_many_as_it_says_and_refuses_in_words(tmp_path: Path, autojump_clock: MockClock) -> None:
     async with world(tmp_path) as where:
         settings = {"mesh": {"dial_learned": False, "tunnels": 4, "tunnels_per_origin": 1}}
         relay = await where.add("relay", settings=settings)
@@ -347,9 +339,11 @@ async def test_a_revoked_nodes_tunnels_end(tmp_path: Path, autojump_clock: MockC
             async for _ in answer:
                 pass
         with trio.fail_after(5):
-            while tunnels(b)[1] or tunnels(c)[1] or tunnels(d)[0]:
-                await trio.sleep(0.1)
             await engine.until(running=0)
+            for relay in (b, c):
+                await relay.member.mesh.tunnels.relay.drained()
+        await trio.testing.wait_all_tasks_blocked()
+        assert tunnels(d) == (0, 0)
         with pytest.raises(HandshakeFailed):
             await a.member.mesh.tunnels.link(d.id, b.id)
 
@@ -373,8 +367,6 @@ async def test_a_relay_that_shuts_down_is_left_by_tunnels_as_their_streams_end(
 
 
 def drain(node: WorldNode) -> None:
-    import msgspec
-
     advert = node.member.view().adverts[node.id]
     node.member.describe(msgspec.structs.replace(advert, draining=True))
 
@@ -439,8 +431,6 @@ async def test_a_tunnel_that_brings_another_than_it_names_is_closed(tmp_path: Pa
         assert link is not None
         stream, _ = await opening.ask(link, Opening("t", a.id, c.id, 2, (a.id, b.id)))
         door = b.member.mesh._standing.door
-        from meshnode.net import Pipe, initiate
-
         with pytest.raises(LinkError):
             found = await initiate(Pipe(stream), door.initiator(), door.check, timeout_s=5)
             await found.stream.receive_some()
