@@ -89,8 +89,8 @@ class MeshSection:
     write_buffer_bytes: Bytes = 1 << 20
     # Up to this many nodes everyone is linked to everyone (protocol.md §5).
     full_mesh_nodes: Whole = 16
-    # Above it: links each node keeps, whoever dialled; HyParView's active view is log10(n) + 1, doubled for 10,000 nodes
-    # because a third of them may go at once.
+    # Above it: links each node keeps, whoever dialled; HyParView's active view is log10(n) + 1, doubled for 10,000
+    # nodes, because a third of them may go at once.
     active_links: Whole = 8
     # Of these, links it chose and dialled itself: whoever fills the others (eclipse) does not fill these.
     chosen_links: Whole = 4

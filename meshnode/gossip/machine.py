@@ -131,6 +131,10 @@ class Gossip:
         """A snapshot of every living node's advert, this node's included. O(nodes)."""
         return self._table.living(now)
 
+    def advert(self, node: NodeId) -> Advert | None:
+        """One living node's advert."""
+        return self._table.advert(node)
+
     def next_wakeup(self) -> float | None:
         """When a Tick has something to do, on the clock of `handle`."""
         probe_at = None if self._silent() else self._detector.due

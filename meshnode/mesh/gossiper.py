@@ -119,7 +119,7 @@ class Gossiper:
     def __init__(
         self,
         machine: Gossip,
-        changed: Callable[[], None],
+        changed: Callable[[frozenset[NodeId]], None],
         breached: Callable[[NodeId, str], None],
         verdicts: Verdicts | None = None,
         heard_at: Callable[[Link], float | None] = _unheard,
@@ -141,6 +141,10 @@ class Gossiper:
     def suspected(self) -> frozenset[NodeId]:
         """Neighbours whose links give no sign of life: nothing new should be sent there."""
         return self._machine.suspected
+
+    def advert(self, node: NodeId) -> Advert | None:
+        """One living node's."""
+        return self._machine.advert(node)
 
     def describe(self, advert: Advert) -> None:
         """Say something new of this node; the machine numbers, signs and spreads it."""
@@ -225,8 +229,8 @@ class Gossiper:
                     outbox = self._outboxes.get(to)
                     if outbox is not None and not outbox.put(data):
                         logger.debug("a neighbour takes no gossip", peer=to.short)
-                case Changed():
-                    self._changed()
+                case Changed(ids):
+                    self._changed(ids)
                 case Violation(frm, reason):
                     self._breached(frm, reason)
                 case Suspected() | Cleared():

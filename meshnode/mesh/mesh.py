@@ -6,7 +6,7 @@ for jobs: their streams go to the callable handed in. Counterpart: every other m
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 
@@ -98,7 +98,7 @@ class Mesh:
             verdicts,
             lambda link: link.heard_at,
         )
-        overlay = Overlay(self.me, self.host, section, rng, standing.remembered)
+        overlay = Overlay(self.me, self.host, section, rng, standing.remembered, self._inviter)
         self.tunnels = Tunnels(self._ground(overlay), section, standing.door, self._build_sealed, papers.barred)
         self._dial_me = DialMe(self.me, self.link, self._next_hop, lambda peer: self.peers.asked(peer))
         self.peers = Peers(
@@ -142,7 +142,11 @@ class Mesh:
         if self._view is None:
             # Whoever is suspected gets nothing new until it has shown that it lives.
             doubted = self._gossiper.suspected
-            links = {peer: _round_trip(link) for peer, link in self.peers.links.items() if peer not in doubted}
+            links = {
+                peer: _round_trip(link)
+                for peer, link in self.peers.links.items()
+                if peer not in doubted and not link.draining
+            }
             adverts = self._members.believed(self._gossiper.adverts())
             if self._told is not None:
                 # What is true here is true at once, though others hear of it a settling time later.
@@ -293,9 +297,14 @@ class Mesh:
     def _next_hop(self, target: NodeId, without: Collection[NodeId], hops_left: int = MOST_HOPS) -> NodeId | None:
         return self._paths.next_hop(self.view(), target, without, hops_left)
 
-    def _adverts_changed(self) -> None:
+    def _inviter(self, advert: Advert) -> bytes:
+        """Who brought a node into the mesh."""
+        member = self.member(advert.node)
+        return bytes(member.invited_by) if member is not None and member.invited_by is not None else b""
+
+    def _adverts_changed(self, ids: Iterable[NodeId]) -> None:
         self._renew()
-        self.peers.known(self._gossiper.adverts())
+        self.peers.changed({node: self._gossiper.advert(node) for node in ids})
         if self.tunnels.links:
             # A relay may be leaving, which waits for them.
             self.tunnels.sweep()

@@ -265,7 +265,7 @@ class Peers:
             return
         del self._lives[peer]
         logger.info("unlinked", peer=peer.short, reason=life.dropped or str(life.link.reason or "closed"))
-        self._handle(Unlinked(peer, parted=getattr(life.link, "parted", False)))
+        self._handle(Unlinked(peer, parted=life.link.parted))
         self._changed()
 
     def _replaces(self, found: Authenticated, rival: _Life) -> bool:

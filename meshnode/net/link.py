@@ -33,7 +33,7 @@ class Link:
 
     `peer`, `membership` and `hint` come from the handshake, `address` and `remote_host` from the connection; `rekeyed`
     counts handshakes inside the link, each of which renews `membership`; `heard_at` is when the last bytes came;
-    `draining` says that no new streams may be opened; `reason` says why a link has ended.
+    `draining` says that no new streams may be opened, `parted` that the peer asked for that; `reason` says why it ended.
     """
 
     def __init__(
@@ -56,6 +56,7 @@ class Link:
         self.address, self.remote_host = made_of.address, made_of.remote_host
         self.rekeyed = 0
         self.heard_at: float | None = None
+        self.parted = False
         self.draining = False
         self.reason: LinkError | None = None
         self.mux = Mux(made_of.initiator, section)
@@ -267,7 +268,7 @@ class Link:
             case Ponged(rtt_s):
                 self._pulse.ponged(rtt_s)
             case GoneAway():
-                self.draining = True
+                self.draining = self.parted = True
 
     def _renewed(self) -> None:
         self.rekeyed = self._channel.rekeyed

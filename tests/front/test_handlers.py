@@ -24,7 +24,7 @@ from meshnode.errors import (
 from meshnode.front.handlers import Incoming, infer, make_job
 from meshnode.front.reply import WHOLE_BYTES, pass_headers
 from meshnode.model.answer import WholeAnswer
-from meshnode.model.job import Label, Priority
+from meshnode.model.job import Label, Priority, Privacy
 from tests.front.fakes import DONE, EVENTS, JSON, SECTION, WHOLE, Mesh, Recorder, Script, chat_body, delta
 
 TOO_LONG = b'{"error":{"message":"long","code":"context_length_exceeded"}}'
@@ -70,11 +70,13 @@ class TestJob:
             x_meshnode_timeout="7.5",
             x_meshnode_priority="Low",
             x_meshnode_label="sensitive",
+            x_meshnode_privacy="Open",
             traceparent="00-aa-bb-01",
         )
         job = mesh.jobs[0]
         assert (job.id, job.route, job.body) == ("mine-1", CHAT, chat_body(False))
         assert (job.deadline, job.priority, job.label) == (7.5, Priority.LOW, Label.SENSITIVE)
+        assert job.privacy is Privacy.OPEN
         assert (job.traceparent, job.origin) == ("00-aa-bb-01", mesh.doors().me)
 
     @pytest.mark.parametrize("trace", ["", "a" * 63 + " b", "00-é-bb-01", "a" * 65])
@@ -97,6 +99,7 @@ class TestJob:
             {"x_meshnode_timeout": "inf"},
             {"x_meshnode_priority": "vip"},
             {"x_meshnode_label": "secret"},
+            {"x_meshnode_privacy": "direct"},
         ],
     )
     async def test_a_word_that_is_none_is_refused(self, headers: dict[str, str]) -> None:

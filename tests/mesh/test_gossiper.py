@@ -143,7 +143,7 @@ async def test_a_convict_is_told_with_the_time_it_is_to_be_shut_out(autojump_clo
         await trio.sleep(1.0)
         # A second node with B's key, which says something else under the same order.
         machine = Gossip(B, SECTION, fake_judge, lambda body: fake_sign(B, body), random.Random(2), 1)
-        clone = Gossiper(machine, lambda: None, lambda *_: None)
+        clone = Gossiper(machine, lambda _: None, lambda *_: None)
         clone.describe(describe(B, "clone"))
         async with trio.open_nursery() as nursery:
             link = Link(A)

@@ -26,6 +26,7 @@ from meshnode.errors import (
     PeerFailed,
     RequestError,
 )
+from meshnode.gossip.overlay_events import Requested
 from meshnode.model.job import Facts, Job
 from meshnode.routing import Attempt, Flight, LocalState
 from meshnode.slots import Admission, Ask, Granted, Leave, Load
@@ -121,7 +122,8 @@ class Jobs:
                 self._serve(stream, envelope)
                 return
             link = node.links.get(attempt.path[1])
-            if link is not None:
+            node.overlay_event(Requested(attempt.node))
+            if link is not None and not any(link.parted):
                 self._send(stream, link, envelope)
                 return
             self._learn(run, last := PeerFailed("the link is gone"))
@@ -214,7 +216,7 @@ class Jobs:
         node = stream.node
         hop = node.router.next_hop(node.view(), envelope.target, envelope.path, envelope.hops_left)
         link = node.links.get(hop) if hop is not None else None
-        if link is None:
+        if link is None or any(link.parted):
             raise NoPeerReachable("there is no path")
         self._send(stream, link, envelope)
 
@@ -285,6 +287,10 @@ class Jobs:
                 self._cancel(stream)
             elif not stream.over:
                 self._up(stream, PeerFailed("the link was lost"))
+
+    def on(self, node: SimNode, link: Wire) -> int:
+        """How many jobs use a link of `node`."""
+        return sum(link in (stream.up, stream.down) for stream in self._streams.get(node, ()))
 
     def died(self, node: SimNode) -> None:
         """A node's life has ended, and its clients with it."""

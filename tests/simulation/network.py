@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from meshnode.gossip.overlay_events import Dial, Failed
+from meshnode.gossip.overlay_events import Dial, Failed, Linked
 from meshnode.model.ids import NodeId
 from tests.simulation.loop import Loop
 
@@ -45,6 +45,7 @@ class Wire:
     arrived: list[float]
     sent: list[float] = field(default_factory=lambda: [0.0, 0.0])
     closed: list[bool] = field(default_factory=lambda: [False, False])
+    parted: list[bool] = field(default_factory=lambda: [False, False])
     blocked: list[bool] = field(default_factory=lambda: [False, False])
     bad_since: float | None = None
     held: list[tuple[int, Arrival, Any]] = field(default_factory=list)
@@ -74,7 +75,7 @@ class Network:
         self.loss = self.drop = self.duplicate = 0.0
         self.latency_s: tuple[float, float] | None = None
         self.muted = False
-        """While this holds nothing is dialled and no gossip sent: see `World.boot_linked`."""
+        """While this holds dials succeed at once and no gossip is sent: see `World.boot_linked`."""
         self.by_address: dict[str, SimNode] = {}
         self.cuts: Counter[tuple[int, int]] = Counter()
         self.islands: list[frozenset[int]] = []
@@ -157,6 +158,7 @@ class Network:
     def dial(self, node: SimNode, dial: Dial) -> None:
         """Perform a Dial: a link comes about, or fails as sockets fail."""
         if self.muted:
+            self.loop.after(0.0, self._meet, node, self.by_address[dial.addresses[0]], dial)
             return
         found = [self.by_address[address] for address in dial.addresses if address in self.by_address]
         others = [other for other in found if other is not node and other.up]
@@ -181,6 +183,10 @@ class Network:
         wrong = isinstance(dial.target, NodeId) and dial.target != peer.id
         if wrong or not peer.up or not self._passes(node, peer):
             node.overlay_event(Failed(dial.target))
+            return
+        if not isinstance(dial.target, NodeId) and peer.id in node.links:
+            # Whoever is at a named address has a link already, and need not hear of this (mesh.peers.unless_linked).
+            node.overlay_event(Linked(peer.id, dial.target))
             return
         wire = self.wire(node, peer)
         node.live(wire, dial.target, dial.addresses[0])

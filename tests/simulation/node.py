@@ -1,7 +1,7 @@
 """One simulated node: the real machines, and in place of the mesh room's shell a few lines that perform their commands.
 
-Follows mesh.peers, mesh.gossiper and mesh.mesh in what they do, but for two things: the overlay hears of changed
-adverts once per `known_s`, and links that change within `settled_s` are described once. Not for jobs (jobs.py).
+Follows mesh.peers, mesh.gossiper and mesh.mesh in what they do, but for one thing: links that change within `settled_s`
+are described once. Not for jobs (jobs.py).
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from meshnode.config.dispatch import DispatchSection
-from meshnode.config.gossip import GossipSection
 from meshnode.config.mesh import MeshSection
 from meshnode.config.routing import RoutingSection
 from meshnode.gossip import Gossip
+from meshnode.gossip import overlay_events as overlay
 from meshnode.gossip.events import (
     Changed,
     Cleared,
@@ -33,10 +33,20 @@ from meshnode.gossip.events import (
     Tick,
     Violation,
 )
-from meshnode.gossip import overlay_events as overlay
 from meshnode.gossip.facts import Facts, facts
 from meshnode.gossip.overlay import Overlay
-from meshnode.gossip.overlay_events import AskToDial, Breached, Dial, Failed, Known, Linked, Unlinked
+from meshnode.gossip.overlay_events import (
+    AskToDial,
+    Breached,
+    Condition,
+    Dial,
+    Failed,
+    Linked,
+    Look,
+    Looked,
+    Shed,
+    Unlinked,
+)
 from meshnode.model.advert import Advert, Neighbour
 from meshnode.model.ids import NodeId
 from meshnode.model.view import View
@@ -56,7 +66,7 @@ _LATE_S = 1e-6
 
 def address_of(number: int) -> str:
     """Where the `number`th node listens."""
-    return f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}:6375"
+    return f"10.{number & 255}.{number >> 8}.1:6375"  # networks of their own, among which overlays spread their choice
 
 
 class SimNode:
@@ -73,6 +83,7 @@ class SimNode:
         self.slow = 1.0
         self.life = 0
         self.incarnation = 0
+        self._remembered: dict[NodeId, tuple[str, ...]] = {}
         self._clock = (0.0, 1000.0 + 17.0 * number, 1.0)
 
     def start(self, described: Advert, *, forgotten: bool = False) -> None:
@@ -84,12 +95,10 @@ class SimNode:
         self.incarnation = 1 if forgotten else self.incarnation + 1
         rng = random.Random(f"{world.seed} {self.number} {self.life}")
         self.gossip = Gossip(self.id, world.gossip_section, judge, self._sign, rng, self.incarnation, self._facts)
-        self.overlay = Overlay(self.id, self.host, self.section, random.Random(rng.random()))
+        self.overlay = Overlay(self.id, self.host, self.section, random.Random(rng.random()), self._remembered)
         self.router = Router(DispatchSection(), RoutingSection())
         self.seen = Seen(DispatchSection().seen_jobs, DispatchSection().seen_s)
         self.links: dict[NodeId, Wire] = {}
-        self.suspected: set[NodeId] = set()
-        self.convicts: dict[NodeId, float] = {}
         self.described = described
         self.told = described
         self.version = 0
@@ -103,13 +112,13 @@ class SimNode:
         """Describe itself for the first time."""
         self.spoken = True
         self._tell()
-        self.overlay_event(Known(self.gossip.adverts(self.clock())))
 
     def crash(self, *, silent: bool) -> None:
         """The life ends. `silent`: nobody tells the peers."""
         network = self.world.network
         for wire in [wire for wire in network.wires if self in wire.ends]:
             (network.vanish if silent else network.close)(wire, self)
+        self._remembered = dict(self.overlay.reached())
         self.up = self.frozen = False
         self.life += 1
         self.links = {}
@@ -180,29 +189,30 @@ class SimNode:
             case Changed():
                 watch.changed(self, command.ids)
                 self._renew()
-                self._soon("known", self.world.known_s, self._tell_overlay)
+                self.overlay_event(overlay.Changed({node: self.gossip.advert(node) for node in command.ids}))
             case Reported():
                 self._reported(command.node, command.facts)
             case Suspected():
                 watch.suspected(self, command.node)
-                self.suspected.add(command.node)
                 self._renew()
             case Cleared():
-                self.suspected.discard(command.node)
                 self._renew()
             case Dead():
                 watch.tell(f"n{self.number} gives up n{self.world.number(command.node)}: {command.reason}")
                 self.unlink(command.node)
             case Convicted():
                 watch.convicted(self, command.node)
-                self.convicts[command.node] = command.until_s
-                self.unlink(command.node)
+                if command.node != self.id:
+                    self._breached(command.node)
             case Violation():
                 watch.violation(self, command.frm, command.reason)
-                self.overlay_event(Breached(command.frm))
-                self.unlink(command.frm)
+                self._breached(command.frm)
             case _:
                 watch.unknown(command)
+
+    def _breached(self, peer: NodeId) -> None:
+        self.overlay_event(Breached(peer))
+        self.unlink(peer)
 
     def _reported(self, peer: NodeId, facts: Any) -> None:
         advert = self.view().adverts.get(peer)
@@ -217,6 +227,10 @@ class SimNode:
                     self.world.network.dial(self, command)
                 case AskToDial(peer):
                     self.world.ask_to_dial(self, peer)
+                case Look():
+                    self.overlay_event(Looked({peer: self._condition(wire) for peer, wire in self.links.items()}))
+                case Shed(peer, within_s):
+                    self._shed(self.links.get(peer), within_s)
                 case _:
                     self.world.watch.unknown(command)
         self._arm("overlay", self.overlay.next_wakeup())
@@ -249,7 +263,7 @@ class SimNode:
         """A handshake is done: keep the link unless the pair has a better one or the peer may have none."""
         peer, end = wire.peer(self).id, wire.end(self)
         linked = Linked(peer, target, address, "" if end == 0 else address_of(wire.peer(self).number).split(":")[0])
-        shut_out = self.overlay.shut_out(peer, self.clock()) is not None or self.convicts.get(peer, 0.0) > self.clock()
+        shut_out = self.overlay.shut_out(peer, self.clock()) is not None
         if self.left or peer == self.id or shut_out:
             self.world.network.close(wire, self)
             if target is not None:
@@ -279,8 +293,7 @@ class SimNode:
         self.world.jobs.cut(self, wire)
         if self.links.get(peer) is wire:
             del self.links[peer]
-            self.suspected.discard(peer)
-            self.overlay_event(Unlinked(peer))
+            self.overlay_event(Unlinked(peer, wire.parted[1 - wire.end(self)]))
             self._links_changed()
             self.gossip_event(NeighbourDown(peer))
 
@@ -288,6 +301,25 @@ class SimNode:
         """The link to `peer`, if there is one, ends by this node's will."""
         wire = self.links.get(peer)
         if wire is not None:
+            self.world.network.close(wire, self)
+            self.lost(wire)
+
+    def _condition(self, wire: Wire) -> Condition:
+        return Condition(2 * wire.one_way_s, self.world.jobs.on(self, wire))
+
+    def _shed(self, wire: Wire | None, within_s: float) -> None:
+        """Part in peace: the peer is told, and the link ends when what runs on it has."""
+        if wire is None:
+            return
+        wire.parted[wire.end(self)] = True
+        for_s = 0.5
+        if self._condition(wire).streams and within_s > for_s:
+            self.after(for_s, self._shed, wire, within_s - for_s)
+        else:
+            self.after(for_s, self._part, wire)
+
+    def _part(self, wire: Wire) -> None:
+        if self.links.get(wire.peer(self).id) is wire:
             self.world.network.close(wire, self)
             self.lost(wire)
 
@@ -310,7 +342,8 @@ class SimNode:
         if self._view is None:
             adverts = dict(self.gossip.adverts(self.clock()))
             adverts[self.id] = self.told
-            links = {peer: 2 * wire.one_way_s for peer, wire in self.links.items() if peer not in self.suspected}
+            doubted = self.gossip.suspected
+            links = {peer: 2 * wire.one_way_s for peer, wire in self.links.items() if peer not in doubted}
             self._view = View(self.id, adverts, links, self.version)
         return self._view
 
@@ -329,9 +362,6 @@ class SimNode:
         self._renew()
         if not self.left:
             self.gossip_event(Describe(self.told))
-
-    def _tell_overlay(self) -> None:
-        self.overlay_event(Known(self.gossip.adverts(self.clock())))
 
     def _soon(self, what: str, seconds: float, call: Callable[[], None]) -> None:
         if what not in self._due:

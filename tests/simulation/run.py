@@ -92,9 +92,7 @@ def section_of(seed: int) -> GossipSection:
 def run(setup: Setup) -> Outcome:
     """One run. What an invariant says against it is in `failure`."""
     began = time.process_time()
-    # A ring with one or two chords each: every node has four or six neighbours in the middle; large meshes have eight.
-    chords = 3 if setup.nodes > LARGE else 1 + setup.seed % 2
-    world = World(setup.seed, setup.nodes, setup.section or section_of(setup.seed), chords)
+    world = World(setup.seed, setup.nodes, setup.section or section_of(setup.seed))
     if setup.latency_s is not None:
         world.network.latency_s = (setup.latency_s, setup.latency_s)
     elif setup.seed % 4 == 2:

@@ -14,7 +14,7 @@ from tests.simulation.__main__ import over
 from tests.simulation.faults import read
 from tests.simulation.run import Setup
 
-SEEDS = 40
+SEEDS = 24
 NODES = 50
 FOUND = Path(__file__).parents[1] / "seeds.txt"
 

@@ -11,7 +11,7 @@ import msgspec
 from meshnode.config.gossip import GossipSection
 from meshnode.config.mesh import MeshSection
 from meshnode.gossip import Leave, Tick
-from meshnode.gossip.overlay_events import Asked, Linked
+from meshnode.gossip.overlay_events import Asked, Known
 from meshnode.model.advert import Advert, ModelOffer
 from meshnode.model.ids import NodeId
 from tests.simulation import byzantine
@@ -26,19 +26,23 @@ from tests.simulation.watch import Watch
 MODELS = ("m0", "m1", "m2", "m3")
 
 LARGE = 200
-"""Above it every node's overlay hears of changes more rarely, and fewer nodes are looked at in samples."""
+"""Above it fewer nodes are looked at in samples, and more rarely."""
+
+
+CHOSEN_S = 0.1
+"""By then an overlay that knows everybody has dialled whom it chose."""
 
 
 class World:
-    """`count` nodes, each given `chords` random peers beside its neighbour on a ring."""
+    """`count` nodes. Each but the first has the address of one that came before it; the rest is the overlay's."""
 
-    def __init__(self, seed: int, count: int, section: GossipSection | None = None, chords: int = 3) -> None:
+    def __init__(self, seed: int, count: int, section: GossipSection | None = None) -> None:
         self.seed = seed
         self.rng = random.Random(f"world {seed}")
         self.loop = Loop()
         mesh = MeshSection()
         self.gossip_section = section or GossipSection()
-        self.known_s, self.settled_s = (0.5, 0.02) if count <= LARGE else (10.0, 0.05)
+        self.settled_s = 0.02 if count <= LARGE else 0.05
         self.network = Network(self.loop, seed, mesh.ping_s, mesh.ping_misses)
         self.watch = Watch(self, 6 if count <= LARGE else 2)
         self.jobs = Jobs(self, seed)
@@ -53,14 +57,7 @@ class World:
         self.nodes: list[SimNode] = []
         self._number: dict[NodeId, int] = {}
         for number in range(count):
-            self.add(number, self._peers(number, count, chords))
-
-    def _peers(self, number: int, count: int, chords: int) -> tuple[str, ...]:
-        """Ring and chords, so that all is connected whatever the overlay does above its full mesh."""
-        if count <= MeshSection().full_mesh_nodes:
-            return (address_of(0),) if number else ()
-        others = {(number + 1) % count, *(self.rng.randrange(count) for _ in range(chords))} - {number}
-        return tuple(address_of(other) for other in sorted(others))
+            self.add(number, (address_of(self.rng.randrange(number)),) if number else ())
 
     def add(self, key: int, peers: tuple[str, ...]) -> SimNode:
         """One more node, which bears the `key`th key."""
@@ -100,6 +97,7 @@ class World:
         self.dead.pop(node.id, None)
         node.start(self.described(node), forgotten=forgotten)
         node.speak()
+        node.overlay_event(Known(node.gossip.adverts(node.clock())))
         self.network.reassess()
 
     def boot_one_by_one(self, within_s: float) -> None:
@@ -108,19 +106,14 @@ class World:
             self.loop.at(self.rng.uniform(0.0, within_s), self.boot, node)
 
     def boot_linked(self) -> None:
-        """Start every node with the links to its peers open, so that each describes itself once."""
+        """Start every node with the links that its overlay wants open already, so that each describes itself once."""
+        everybody = {node.id: self.described(node) for node in self.nodes}
         for node in self.nodes:
-            node.start(self.described(node))
-        self.network.muted = True  # whom overlays dial on hearing of their first link has its link in a moment
+            node.start(everybody[node.id])
+        self.network.muted = True
         for node in self.nodes:
-            for address in node.section.peers:
-                peer = self.network.by_address[address]
-                if peer.id in node.links:
-                    node.overlay_event(Linked(peer.id, address, address))
-                    continue
-                wire = self.network.wire(node, peer)
-                node.live(wire, address, address)
-                peer.live(wire, None, None)
+            node.overlay_event(Known(everybody))
+        self.loop.run(CHOSEN_S)
         self.network.muted = len(self.nodes) > LARGE
         for node in self.nodes:
             node.speak()
@@ -160,7 +153,7 @@ class World:
 
     def groups(self) -> dict[int, list[SimNode]]:
         """For every judge, those it is connected with over judges, itself included."""
-        judges = {node: None for node in self.judges()}
+        judges = dict.fromkeys(self.judges())
         near: dict[SimNode, list[SimNode]] = {node: [] for node in judges}
         for wire in self.network.wires:
             a, b = wire.ends
