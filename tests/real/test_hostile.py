@@ -79,6 +79,10 @@ def note(scene: Scene, name: str, outcome: Outcome, end: str) -> None:
     scene.table.append(f"\n    {name:<30} {outcome.growth / MIB:6.1f} MiB  {end}{words and f': {words}'}")
 
 
+ANYBODYS = {"garbage_after_the_handshake"}
+"""Somebody on the way could have done it: the link ends, and nobody is shut out."""
+
+
 @pytest.mark.parametrize("name", BREACHES)
 def test_who_breaks_the_protocol_is_shut_out(scene: Scene, name: str) -> None:
     outcome = carry_out(scene, name, BREACHES[name])
@@ -87,7 +91,7 @@ def test_who_breaks_the_protocol_is_shut_out(scene: Scene, name: str) -> None:
     note(scene, name, outcome, f"{'closed' if outcome.closed else 'OPEN'}, {'LET IN AGAIN' if let_in else 'shut out'}")
     assert outcome.growth < MOST_GROWTH
     assert outcome.closed
-    assert not let_in
+    assert let_in == (name in ANYBODYS)
     scene.undisturbed()
 
 
