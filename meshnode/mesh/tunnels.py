@@ -11,11 +11,13 @@ import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
+from weakref import WeakKeyDictionary
 
 import trio
 
 from meshnode.config.mesh import MeshSection
 from meshnode.errors import DecodeError, HandshakeFailed, LinkError
+from meshnode.gossip.rates import Bucket
 from meshnode.mesh import exchange, opening
 from meshnode.mesh.opening import MOST_HOPS, Opening
 from meshnode.mesh.splice import Ground, Relay, reach
@@ -90,6 +92,8 @@ class Tunnels:
         self._attempts: dict[NodeId, _Attempt] = {}
         self._seen = Seen(SEEN, SEEN_S)
         self._half_open = 0
+        # Handshakes by the neighbour that brings them; a whole mesh may come back at once.
+        self._rates: WeakKeyDictionary[Link, Bucket] = WeakKeyDictionary()
         self._nursery: trio.Nursery | None = None
         self.relay = Relay(ground, section)
 
@@ -141,7 +145,7 @@ class Tunnels:
         if reason is not None:
             await exchange.refuse(stream, reason)
         elif asked.target == self._ground.me:
-            await self._welcome(stream, asked)
+            await self._welcome(link, stream, asked)
         else:
             await self.relay.pass_on(link, stream, asked)
 
@@ -153,12 +157,16 @@ class Tunnels:
         self.relay.review()
 
     def sweep(self) -> None:
-        """End this node's virtual links that are not needed, and others' tunnels through which nothing comes."""
+        """End this node's virtual links that are not needed, those of peers that are shut out, and others' tunnels
+        through which nothing comes."""
         now = trio.current_time()
         for life in list(self._lives):
-            if life.link.streams:
+            reason = self._ground.unwelcome(life.link.peer)
+            if reason is None and life.link.streams:
                 life.used_at = now
-            elif life.opened and (reason := self._unneeded(life, now)) is not None:
+            elif reason is None and life.opened:
+                reason = self._unneeded(life, now)
+            if reason is not None:
                 self._end(life, reason)
         self.relay.sweep(now)
 
@@ -255,9 +263,9 @@ class Tunnels:
             return "this tunnel has been here before"
         return None
 
-    async def _welcome(self, stream: LinkStream, asked: Opening) -> None:
+    async def _welcome(self, link: Link, stream: LinkStream, asked: Opening) -> None:
         """Be the other end. The handshake says who is there; relays have said who it should be."""
-        reason = self._ground.unwelcome(asked.origin) or self._full(asked.origin)
+        reason = self._ground.unwelcome(asked.origin) or self._full(link, asked.origin)
         if reason is not None:
             await exchange.refuse(stream, reason)
             return
@@ -275,25 +283,33 @@ class Tunnels:
             raise HandshakeFailed(f"{found.peer.short} came through a tunnel of {asked.origin.short}")
         await self._live(found, way[::-1], None)
 
-    def _full(self, origin: NodeId) -> str | None:
+    def _full(self, link: Link, origin: NodeId) -> str | None:
+        section = self._section
         served = [life for life in self._lives if not life.opened]
         of_origin = sum(life.link.peer == origin for life in served)
-        if self._half_open >= self._section.half_open:
+        rate = self._rates.setdefault(link, Bucket(section.half_open, 1 / section.handshakes_per_s))
+        if self._half_open >= section.half_open or not rate.take(trio.current_time()):
             return f"{self._ground.me.short} has as many handshakes under way as it takes"
-        if len(served) >= self._section.tunnels or of_origin >= self._section.tunnels_per_origin:
+        if len(served) >= section.tunnels or of_origin >= section.tunnels_per_origin:
             return f"{self._ground.me.short} has as many tunnels as it takes"
         return None
 
     async def _live(self, found: Authenticated, way: tuple[NodeId, ...], attempt: _Attempt | None) -> None:
-        """Run a virtual link to its end. `attempt`: what this node opened it by, which is told when it is up."""
+        """Run a virtual link to its end. `attempt`: what this node opened it by, which is told when it is up. Raises
+        HandshakeFailed."""
+        if (reason := self._barred(found.membership)) is not None:
+            # Since it began to shake hands.
+            await trio.aclose_forcefully(found.stream)
+            raise HandshakeFailed(reason)
         link = self._build(found)
         life = Sealed(link, way, attempt is not None, trio.current_time())
+        self._lives.add(life)
         try:
             with life.scope:
                 async with trio.open_nursery() as nursery:
                     await nursery.start(link.run)
-                    self._lives.add(life)
-                    self._by_peer[found.peer] = life
+                    if self.find(found.peer) is None:
+                        self._by_peer[found.peer] = life
                     logger.debug("a tunnel is open", peer=found.peer.short, way=[node.short for node in way])
                     if attempt is not None:
                         attempt.life = life

@@ -169,6 +169,24 @@ async def test_either_end_may_ask_over_the_tunnel(tmp_path: Path, autojump_clock
         assert (tunnels(a), tunnels(b), tunnels(c)) == ((1, 0), (0, 1), (1, 0))
 
 
+async def test_when_both_ends_open_at_once_both_requests_come_through(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    async with world(tmp_path) as where:
+        settings = {"mesh": {"dial_learned": False}}
+        a = await where.add("a", engine=ScriptedEngine("other", [1.0, EVENT, LAST]), settings=settings)
+        await where.add("b", peers=("a",), settings=settings)
+        c = await where.add("c", peers=("b",), engine=ScriptedEngine(MODEL, [1.0, EVENT, LAST]), settings=settings)
+        await a.until_reachable({"b", "c"}, model_of="c")
+        await c.until_reachable({"a", "b"}, model_of="a")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(a.ask_whole, MODEL)
+            nursery.start_soon(c.ask_whole, "other")
+        await a.ask_whole(MODEL)
+        await trio.sleep(1200)
+        assert (tunnels(a), tunnels(c)) == ((0, 0), (0, 0))
+
+
 async def test_a_relay_that_dies_mid_stream_ends_the_answer_honestly(tmp_path: Path, autojump_clock: MockClock) -> None:
     async with world(tmp_path) as where:
         engine = ScriptedEngine(MODEL, [EVENT, 1000.0, LAST])
@@ -346,6 +364,17 @@ async def test_a_revoked_nodes_tunnels_end(tmp_path: Path, autojump_clock: MockC
         assert tunnels(d) == (0, 0)
         with pytest.raises(HandshakeFailed):
             await a.member.mesh.tunnels.link(d.id, b.id)
+
+
+async def test_a_peer_that_is_shut_out_loses_its_tunnel(tmp_path: Path, autojump_clock: MockClock) -> None:
+    async with world(tmp_path) as where:
+        a, _, c = await row(where, "abc")
+        await a.ask_whole(MODEL)
+        a.member.mesh.peers.breached(c.id, "said two things at once")
+        await trio.sleep(6)
+        assert (tunnels(a), tunnels(c)) == ((0, 0), (0, 0))
+        with pytest.raises(HandshakeFailed, match="shut out"):
+            await a.member.mesh.tunnels.link(c.id)
 
 
 async def test_a_relay_that_shuts_down_is_left_by_tunnels_as_their_streams_end(
