@@ -134,12 +134,16 @@ class Presence:
     def _requests(self) -> dict[str, int]:
         dispatcher, inbound = self._node.dispatcher, self._node.inbound
         queued = sum(self._node.local.load(engine).queued for engine in self._node.engines.engines())
+        tunnels = self._node.member.mesh.tunnels
         return {
             "running": dispatcher.running,
             "for_peers": inbound.running,
             "queued": queued,
             "answered": dispatcher.answered,
             "failed": dispatcher.failed,
+            # Sealed: ending at this node, and passing through it, where nothing of what they carry can be counted.
+            "tunnels": len(tunnels.links),
+            "tunnels_relayed": len(tunnels.relay),
         }
 
     def _gauges(self) -> None:
