@@ -145,7 +145,11 @@ class Dispatcher:
                     raise self._too_slow(job, attempt, trio.current_time() - began)
                 self._answered(tried)
                 return tried
-        raise last if last is not None else NoPeerReachable(f"nobody was left to ask for {job.facts.model!r}")
+        try:
+            raise last if last is not None else NoPeerReachable(f"nobody was left to ask for {job.facts.model!r}")
+        finally:
+            # An error that its own traceback's frame holds would keep the body until the next full collection.
+            del last
 
     async def _try(self, job: Job, sent_as: str, number: int, attempt: Attempt, flight: Flight) -> _Tried:
         around = self._around

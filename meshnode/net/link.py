@@ -33,7 +33,7 @@ class Link:
 
     `peer`, `membership` and `hint` come from the handshake, `address` and `remote_host` from the connection; `rekeyed`
     counts handshakes inside the link, each of which renews `membership`; `heard_at` is when the last bytes came;
-    `draining` says that no new streams may be opened, `parted` that the peer asked for that; `reason` says why it ended.
+    `draining` says that no new streams may be opened, `parted` that the peer asked for that; `reason` why it ended.
     """
 
     def __init__(
