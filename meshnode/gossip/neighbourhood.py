@@ -47,7 +47,8 @@ class Neighbourhood:
     @property
     def staying(self) -> Collection[NodeId]:
         """Links that count."""
-        return self.linked.keys() - self.leaving if self.leaving else self.linked.keys()
+        # In the order of linking: a set's order would make equal runs differ.
+        return [peer for peer in self.linked if peer not in self.leaving] if self.leaving else self.linked.keys()
 
     def wants(self, node: NodeId) -> bool:
         """Whether a node that is known shall be linked for good."""

@@ -230,7 +230,9 @@ class Jobs:
         stream.ticket, stream.model = f"t{self._tickets}", model
         self.hops[len(envelope.path)] += 1
         self._waiting[node, stream.ticket] = stream
-        self._admit(node, model, gate, Ask(stream.ticket, node.clock() + envelope.remaining_s, owner=str(envelope.origin)))
+        self._admit(
+            node, model, gate, Ask(stream.ticket, node.clock() + envelope.remaining_s, owner=str(envelope.origin))
+        )
 
     def _admit(self, node: SimNode, model: str, gate: Admission, event: Ask | Leave) -> None:
         for command in gate.handle(event, node.clock()):

@@ -47,7 +47,7 @@ from meshnode.gossip.overlay_events import (
     Shed,
     Unlinked,
 )
-from meshnode.model.advert import Advert, Neighbour
+from meshnode.model.advert import Advert, ModelOffer, Neighbour
 from meshnode.model.ids import NodeId
 from meshnode.model.view import View
 from meshnode.routing import Router, Seen
@@ -72,15 +72,16 @@ def address_of(number: int) -> str:
 class SimNode:
     """`start` begins a life; `crash` ends it. Times handed to machines are of this node's own clock."""
 
-    def __init__(self, world: World, number: int, key: int, peers: tuple[str, ...]) -> None:
+    def __init__(self, world: World, number: int, key: int, section: MeshSection) -> None:
         self.world = world
         self.number = number
         self.id = node_id(key)
         self.host = number.to_bytes(4, "big")
-        self.section = MeshSection(peers=peers)
+        self.section = section
         self.up = self.frozen = self.left = self.spoken = False
         self.honest = True
         self.slow = 1.0
+        self.engines: tuple[ModelOffer, ...] = ()
         self.life = 0
         self.incarnation = 0
         self._remembered: dict[NodeId, tuple[str, ...]] = {}
@@ -109,8 +110,10 @@ class SimNode:
         world.watch.born(self)
 
     def speak(self) -> None:
-        """Describe itself for the first time."""
+        """Describe itself for the first time, to whoever is linked already."""
         self.spoken = True
+        for peer in self.links:
+            self.gossip_event(NeighbourUp(peer))
         self._tell()
 
     def crash(self, *, silent: bool) -> None:
@@ -174,8 +177,7 @@ class SimNode:
         """Tell the gossip machine and perform what it says."""
         self.world.watch.current = self
         for command in self.gossip.handle(event, self.clock()):
-            kind = type(command)
-            if kind is Send:
+            if isinstance(command, Send):
                 wire = self.links.get(command.to)
                 if wire is not None:
                     self.world.network.gossip(wire, self, command.data)
@@ -281,7 +283,7 @@ class SimNode:
         self.overlay_event(linked)
         if self.spoken:
             self._links_changed()
-        self.gossip_event(NeighbourUp(peer))
+            self.gossip_event(NeighbourUp(peer))
 
     def _replaces(self, peer: NodeId, end: int, rival: Wire) -> bool:
         age_s = self.world.loop.now - rival.opened

@@ -19,7 +19,7 @@ def one(outcome: Outcome) -> str:
     ended = ", ".join(f"{how} {count}" for how, count in outcome.outcomes.most_common()) or "none"
     lines = [
         f"seed {setup.seed}, {setup.nodes} nodes: {outcome.virtual_s:.0f} s of virtual time in {outcome.cpu_s:.1f} s,"
-        f" {outcome.events} events ({outcome.events / max(outcome.cpu_s, 1e-9):,.0f}/s), {outcome.frames} gossip frames",
+        f" {outcome.events} events ({outcome.events / max(outcome.cpu_s, 1e-9):,.0f}/s), {outcome.frames} frames",
         f"  a change is known everywhere after: {spread}",
         f"  bytes per node and second: {sum(outcome.bytes.values()) / per:.0f} ({sent})",
         f"  alive but not seen, at most: {outcome.unseen_s:.0f} s {outcome.unseen}".rstrip(),
@@ -56,7 +56,8 @@ def many(outcomes: Sequence[Outcome], wall_s: float) -> str:
             f"{len(outcomes)} seeds x {nodes} nodes in {wall_s:.0f} s; {median(cpu):.2f} s of CPU each in the middle,"
             f" {max(cpu):.2f} s at most; {events / max(sum(cpu), 1e-9):,.0f} events/s",
             f"  a change is known everywhere after {median(spread or [0]):.2f} s in the middle,"
-            f" {max(spread, default=0):.2f} s at most" + (f"; never in {never} of {never + len(spread)}" if never else ""),
+            f" {max(spread, default=0):.2f} s at most"
+            + (f"; never in {never} of {never + len(spread)}" if never else ""),
             f"  bytes per node and second: {median(per or [0]):.0f} in the middle, {max(per, default=0):.0f} at most",
             f"  alive but not seen, at most: {worst.unseen_s:.0f} s {worst.unseen} (seed {worst.setup.seed})",
             f"  connected again after the faults: {max(outcome.whole_s for outcome in outcomes):.0f} s at most",

@@ -9,11 +9,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from meshnode.config.gossip import GossipSection
+from meshnode.config.mesh import MeshSection
 from tests.simulation import faults as menu
 from tests.simulation.faults import SHORT_S, Fault
 from tests.simulation.stand_ins import shared
 from tests.simulation.watch import Broken, watching
-from tests.simulation.world import LARGE, World
+from tests.simulation.world import BARE, LARGE, World
 
 PERIODS = 3
 """Rounds of anti-entropy after which all views are equal (reliability.md)."""
@@ -40,7 +41,8 @@ class Setup:
     faults: tuple[Fault, ...] | None = None
     until: float | None = None
     jobs_per_s: float = 2.0
-    section: GossipSection | None = None
+    refresh_s: float | None = None
+    swap_s: float | None = None
     steady: bool = False
     latency_s: float | None = None
 
@@ -56,7 +58,8 @@ class Setup:
         found = f"python -m tests.simulation --seed {self.seed} --nodes {self.nodes}{until}"
         found += f" --latency {self.latency_s:g}" if self.latency_s is not None else ""
         found += " --steady" if self.steady else ""
-        found += f" --refresh {self.section.refresh_s:g}" if self.section is not None else ""
+        found += f" --refresh {self.refresh_s:g}" if self.refresh_s is not None else ""
+        found += f" --swap {self.swap_s:g}" if self.swap_s is not None else ""
         return f"{found} --jobs {self.jobs_per_s:g} --faults '{menu.write(self.scenario)}'"
 
 
@@ -83,16 +86,24 @@ class Outcome:
     unknown: Counter[str] = field(default_factory=Counter)
 
 
-def section_of(seed: int) -> GossipSection:
+def gossip_of(setup: Setup) -> GossipSection:
     """Every fifth seed lives fast, so that lifetimes end within a run."""
-    quick = seed % 5 == 4
-    return GossipSection(lifetime_s=36.0, refresh_s=12.0) if quick else GossipSection()
+    if setup.nodes > BARE:
+        return GossipSection(anti_entropy_s=86_400.0)
+    if setup.refresh_s is not None:
+        return GossipSection(lifetime_s=3 * setup.refresh_s, refresh_s=setup.refresh_s)
+    return GossipSection(lifetime_s=36.0, refresh_s=12.0) if setup.seed % 5 == 4 else GossipSection()
+
+
+def mesh_of(setup: Setup) -> MeshSection:
+    """The default, unless links are exchanged more or less often."""
+    return MeshSection(swap_s=setup.swap_s) if setup.swap_s is not None else MeshSection()
 
 
 def run(setup: Setup) -> Outcome:
     """One run. What an invariant says against it is in `failure`."""
     began = time.process_time()
-    world = World(setup.seed, setup.nodes, setup.section or section_of(setup.seed))
+    world = World(setup.seed, setup.nodes, gossip_of(setup), mesh_of(setup))
     if setup.latency_s is not None:
         world.network.latency_s = (setup.latency_s, setup.latency_s)
     elif setup.seed % 4 == 2:
@@ -121,12 +132,14 @@ def _live(world: World, setup: Setup) -> float:
         world.boot_one_by_one(3.0)
     else:
         world.boot_linked()
-    if setup.nodes > LARGE:
+    if LARGE < setup.nodes <= BARE:
         world.acquaint(steady=setup.steady)
     world.traffic(3.0, end, setup.jobs_per_s, PATIENCE_S)
     step_s = 1.0 if setup.nodes <= LARGE else 5.0
     _go(world, end, step_s)
     whole_s = _until_whole(world, end, step_s)
+    if setup.nodes > BARE:
+        return 0.0
     quiet_s = PERIODS * world.gossip_section.anti_entropy_s
     _go(world, max(loop.now + quiet_s, end + PATIENCE_S + 4.0), step_s)
     behind = world.watch.behind(quiet_s)

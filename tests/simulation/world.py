@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -29,19 +30,26 @@ LARGE = 200
 """Above it fewer nodes are looked at in samples, and more rarely."""
 
 
-CHOSEN_S = 0.1
-"""By then an overlay that knows everybody has dialled whom it chose."""
+CHOOSING_S = 10.0
+"""In so long overlays that know everybody have chosen whom to be linked to."""
+
+
+BARE = 2000
+"""Above it nodes know those of whom they are told in the run, and no others: 10,000 tables of 10,000 are 90 GB. Links
+are random, rounds of anti-entropy are off (they would bring what is left out), all else is as it is."""
+
+BARE_PEERS = 4
+"""Links that each node dials then: as many as it would choose."""
 
 
 class World:
     """`count` nodes. Each but the first has the address of one that came before it; the rest is the overlay's."""
 
-    def __init__(self, seed: int, count: int, section: GossipSection | None = None) -> None:
+    def __init__(self, seed: int, count: int, gossip: GossipSection, mesh: MeshSection) -> None:
         self.seed = seed
         self.rng = random.Random(f"world {seed}")
         self.loop = Loop()
-        mesh = MeshSection()
-        self.gossip_section = section or GossipSection()
+        self.gossip_section, self.mesh_section = gossip, mesh
         self.settled_s = 0.02 if count <= LARGE else 0.05
         self.network = Network(self.loop, seed, mesh.ping_s, mesh.ping_misses)
         self.watch = Watch(self, 6 if count <= LARGE else 2)
@@ -57,11 +65,13 @@ class World:
         self.nodes: list[SimNode] = []
         self._number: dict[NodeId, int] = {}
         for number in range(count):
-            self.add(number, (address_of(self.rng.randrange(number)),) if number else ())
+            some = BARE_PEERS if count > BARE else 1
+            others = {self.rng.randrange(number) for _ in range(some)} if number else ()
+            self.add(number, tuple(address_of(other) for other in sorted(others)))
 
     def add(self, key: int, peers: tuple[str, ...]) -> SimNode:
         """One more node, which bears the `key`th key."""
-        node = SimNode(self, len(self.nodes), key, peers)
+        node = SimNode(self, len(self.nodes), key, replace(self.mesh_section, peers=peers))
         node.engines = self._engines()
         self.nodes.append(node)
         self._number.setdefault(node.id, node.number)
@@ -106,14 +116,16 @@ class World:
             self.loop.at(self.rng.uniform(0.0, within_s), self.boot, node)
 
     def boot_linked(self) -> None:
-        """Start every node with the links that its overlay wants open already, so that each describes itself once."""
-        everybody = {node.id: self.described(node) for node in self.nodes}
+        """Start every node with the links that its overlay wants open already, so that each describes itself once. The
+        time before, in which they were chosen, is below zero."""
+        self.loop.now = -CHOOSING_S
+        said = {node.id: self.described(node) for node in self.nodes}
         for node in self.nodes:
-            node.start(everybody[node.id])
+            node.start(said[node.id])
         self.network.muted = True
         for node in self.nodes:
-            node.overlay_event(Known(everybody))
-        self.loop.run(CHOSEN_S)
+            node.overlay_event(Known(said if len(self.nodes) <= BARE else {}))
+        self.loop.run(0.0)
         self.network.muted = len(self.nodes) > LARGE
         for node in self.nodes:
             node.speak()
@@ -133,7 +145,7 @@ class World:
             said.append((node, entry.signed, lifetime_s - age_s))
             node.gossip._own.due = node.clock() + refresh_s - age_s if steady else node.gossip._own.due
             node.gossip_event(Tick())
-        adverts = {node.id: node.gossip._table.advert(node.id) for node in self.nodes}
+        adverts = {node.id: node.gossip._table._living[node.id] for node in self.nodes}
         for node in self.nodes:
             now, put = node.clock(), node.gossip._table.put
             for other, signed, left_s in said:
@@ -194,8 +206,8 @@ class World:
 
     def traffic(self, start_s: float, stop_s: float, per_s: float, patience_s: float) -> None:
         """Jobs from random nodes."""
-        at = start_s
-        while (at := at + self.rng.expovariate(per_s)) < stop_s:
+        at = start_s if per_s else stop_s
+        while per_s and (at := at + self.rng.expovariate(per_s)) < stop_s:
             number, model = self.rng.randrange(len(self.nodes)), self.rng.choice(MODELS)
             self.loop.at(at, self._ask, number, model, patience_s)
 
