@@ -98,6 +98,8 @@ class PlainProtocol(H11Protocol):
     """Whether some bytes of a request head have come, and not yet the whole head."""
 
     _held = b""
+    _to_head = False
+    """Whether the request asks for a head alone: a response to HEAD has no body, a refusal's neither (RFC 9110 §9.3.2)."""
 
     async def handle(self, event: Event) -> None:
         """Hypercorn's entry; refusals end here."""
@@ -120,6 +122,7 @@ class PlainProtocol(H11Protocol):
                 await self._release(self._bytes_of(h11.Data(data=data)))
             case EndBody():
                 await self._release(self._bytes_of(h11.EndOfMessage()))
+                self._to_head = False
             case _:
                 await super().stream_send(event)
 
@@ -131,6 +134,8 @@ class PlainProtocol(H11Protocol):
 
     def _bytes_of(self, event: H11SendableEvent) -> bytes:
         """As in Hypercorn: a client that broke the protocol meanwhile gets no more bytes; our own faults are raised."""
+        if self._to_head and isinstance(event, h11.Data):
+            return b""
         try:
             return self.connection.send(event) or b""
         except h11.LocalProtocolError:
@@ -140,6 +145,7 @@ class PlainProtocol(H11Protocol):
 
     async def _check_protocol(self, event: h11.Request) -> None:
         """Called with each request head, before a stream exists for it."""
+        self._to_head = event.method == b"HEAD"
         if event.http_version not in (b"1.1", b"1.0"):
             raise _Refused(505)
         if event.method == b"CONNECT" or not event.target.startswith(b"/"):

@@ -251,6 +251,13 @@ class Client:
         headers = {name.decode(): value.decode() for name, value in head.headers}
         return Response(head.status_code, headers, body, whole)
 
+    async def all(self) -> bytes:
+        """Every byte until the server closes."""
+        said = b""
+        while data := await self.stream.receive_some():
+            said += data
+        return said
+
     async def is_closed(self) -> bool:
         """Whether the server has closed: waits for it, or for bytes."""
         try:

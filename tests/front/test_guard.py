@@ -91,6 +91,20 @@ class TestWhatIsRefused:
             await client.stream.send_eof()
             assert await client.is_closed()
 
+    async def test_and_a_refused_head_request_gets_a_head_alone(self, autojump_clock: MockClock) -> None:
+        async with served(Mesh().app()) as door:
+            client = await door.raw(b"HEAD * HTTP/1.1\r\nhost: localhost\r\n\r\n")
+            said = await client.all()
+            assert said.startswith(b"HTTP/1.1 501 ") and said.endswith(b"\r\n\r\n")
+            assert b"connection: close" in said
+
+    async def test_and_what_follows_a_head_request_has_its_body_again(self, autojump_clock: MockClock) -> None:
+        async with served(Mesh().app()) as door:
+            client = await door.raw(b"HEAD /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n" + b"nonsense\r\n\r\n")
+            heads, _, body = (await client.all()).rpartition(b"\r\n\r\n")
+            assert heads.startswith(b"HTTP/1.1 200 ") and b"HTTP/1.1 400 " in heads
+            assert b"not valid HTTP" in body
+
     async def test_but_an_offer_of_http2_is_answered_in_http1(self, autojump_clock: MockClock) -> None:
         async with served(Mesh().app()) as door:
             offer = b"connection: upgrade, http2-settings\r\nupgrade: h2c\r\n\r\n"
