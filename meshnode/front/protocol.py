@@ -99,7 +99,7 @@ class PlainProtocol(H11Protocol):
 
     _held = b""
     _to_head = False
-    """Whether the request asks for a head alone: a response to HEAD has no body, a refusal's neither (RFC 9110 §9.3.2)."""
+    """Whether the request was HEAD: neither its response nor its refusal has a body (RFC 9110 §9.3.2)."""
 
     async def handle(self, event: Event) -> None:
         """Hypercorn's entry; refusals end here."""

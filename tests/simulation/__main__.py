@@ -24,6 +24,9 @@ LARGE_RUN = (
 LARGE_SWAP_S = 600.0
 """In a large run links are not exchanged: every exchange is four adverts, each of which everybody is told."""
 
+HASH_SEED = "0"
+"""Python's own seed for hashes of bytes, and so for the order of sets."""
+
 MOST_SHOWN = 3
 """Failures that are made smaller and shown; the others are named."""
 
@@ -43,7 +46,7 @@ def main() -> int:
         print(report.many(outcomes, time.monotonic() - began))
     broken = [outcome for outcome in outcomes if outcome.failure]
     for outcome in broken[:MOST_SHOWN]:
-        smaller = run(outcome.setup if asked.whole else shrink(outcome.setup))
+        smaller = outcome if asked.whole else smallest(outcome.setup)
         print(report.failed(smaller if smaller.failure else outcome))
     for outcome in broken[MOST_SHOWN:]:
         print(f"FAILED seed {outcome.setup.seed}: {outcome.failure}")
@@ -52,9 +55,14 @@ def main() -> int:
 
 def over(setups: Iterable[Setup], processes: int | None = None) -> Iterator[Outcome]:
     """Run them over all cores, in order; with hashes that are the same each time, so that a seed decides everything."""
-    os.environ["PYTHONHASHSEED"] = "0"
+    os.environ["PYTHONHASHSEED"] = HASH_SEED
     with multiprocessing.get_context("spawn").Pool(processes or os.cpu_count()) as pool:
         yield from pool.imap(run, setups)
+
+
+def smallest(setup: Setup) -> Outcome:
+    """The shortest run that fails like this one, as far as it was looked for."""
+    return next(over([shrink(setup, lambda tried: bool(next(over([tried], 1)).failure))], 1))
 
 
 def _seeds(text: str) -> range:

@@ -189,8 +189,9 @@ class Network:
             node.overlay_event(Linked(peer.id, dial.target))
             return
         wire = self.wire(node, peer)
-        node.live(wire, dial.target, dial.addresses[0])
+        # The dialler's last word of the handshake goes before anything it says on the link.
         self.send(wire, node, _accepted, None)
+        node.live(wire, dial.target, dial.addresses[0])
 
     def wire(self, node: SimNode, peer: SimNode) -> Wire:
         """A new link that `node` dialled; both ends are still to be told."""
