@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from meshnode.model.advert import Advert
 from meshnode.model.ids import NodeId
+from meshnode.model.posture import Posture
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,12 +19,24 @@ class View:
 
     `links` maps each linked neighbour to the measured round trip in seconds. `version` grows with each change, so that
     what is derived from a view can be kept as long as the view is.
+
+    `postures` is what this node has verified itself, for the whole node: SIGNED_WEIGHTS where every model it offers is
+    covered; `weights` are the digests covered by a manifest of a trusted signer, for each node that offers them. Who
+    is missing there has only claimed.
     """
 
     me: NodeId
     adverts: Mapping[NodeId, Advert] = field(default_factory=dict)
     links: Mapping[NodeId, float] = field(default_factory=dict)
     version: int = 0
+    postures: Mapping[NodeId, Posture] = field(default_factory=dict)
+    weights: Mapping[NodeId, frozenset[bytes]] = field(default_factory=dict)
+
+    def posture(self, node: NodeId, digest: bytes) -> Posture:
+        """What is verified of `node` serving the model with these weights."""
+        known = self.postures.get(node, Posture.CLAIMED)
+        covered = bool(digest) and digest in self.weights.get(node, ())
+        return max(known, Posture.SIGNED_WEIGHTS) if covered else known
 
     def name(self, node: NodeId) -> str:
         """A node's readable name, or the short form of its id."""
