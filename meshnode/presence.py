@@ -17,6 +17,7 @@ from meshnode.dialects import ModelCard, cards
 from meshnode.engine import Memory
 from meshnode.errors import BadRequest
 from meshnode.front import Doors
+from meshnode.front.graph import Tunnel, graph
 from meshnode.front.naming import resolve
 from meshnode.front.overview import Overview
 from meshnode.identity.invites import MAX_LIFETIME_S
@@ -47,6 +48,7 @@ class Presence:
             dispatch=self._node.dispatcher.dispatch,
             models=self.cards,
             status=self.status,
+            graph=self.graph,
             health=self.health,
             ready=lambda: "draining" if self._node.local.draining else None,
             metrics=lambda: (CONTENT_TYPE, self._node.metrics.render()),
@@ -105,6 +107,12 @@ class Presence:
             "peers": self.peers(),
             "requests": self._requests(),
         }
+
+    def graph(self) -> dict[str, Any]:
+        """Nodes, links and tunnels, as `meshnode peers --graph` draws them."""
+        view, tunnels = self._node.member.view(), self._node.member.mesh.tunnels
+        sealed = [Tunnel(life.way, life.opened, life.link.streams) for life in tunnels.lives]
+        return graph(view, self._node.router.known.paths.tree(view), sealed, len(tunnels.relay))
 
     def _standing(self, node: NodeId) -> dict[str, Any]:
         """What the member knows of a peer beyond its advert."""

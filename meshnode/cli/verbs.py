@@ -5,6 +5,7 @@ Not for what a verb does: that is one call into membership.py, peers.py or mesh.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -83,7 +84,14 @@ def leave(
 
 @peers.callback(invoke_without_command=True)
 def peers_options(
-    context: typer.Context, home: HomeOption = None, api: ApiOption = None, as_json: JsonOption = False
+    context: typer.Context,
+    draws: Annotated[bool, typer.Option("--graph", help="Draw who is linked with whom.")] = False,
+    svg: Annotated[
+        Path | None, typer.Option("--svg", metavar="FILE", help="With --graph: draw it into an SVG file.")
+    ] = None,
+    home: HomeOption = None,
+    api: ApiOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """The other nodes: ids, paths, roles. And whom to trust, revoke, forget."""
     if context.invoked_subcommand is not None:
@@ -92,14 +100,24 @@ def peers_options(
     from meshnode.cli import place
 
     with reported(as_json):
+        from meshnode.cli import graph
         from meshnode.cli import peers as doing
 
-        doing.show(place.find(home, api), as_json)
+        if draws or svg is not None:
+            graph.show(place.find(home, api), as_json, svg)
+        else:
+            doing.show(place.find(home, api), as_json)
 
 
 def _nothing_before(context: typer.Context) -> None:
     """Options before the verb would be another command's: revoking in the wrong mesh must not come of that."""
-    for name, option in (("home", "--home"), ("api", "--api"), ("as_json", "--json")):
+    for name, option in (
+        ("home", "--home"),
+        ("api", "--api"),
+        ("as_json", "--json"),
+        ("draws", "--graph"),
+        ("svg", "--svg"),
+    ):
         source = context.get_parameter_source(name)
         if source is not None and source.name == "COMMANDLINE":
             raise typer.BadParameter(f"put it after {context.invoked_subcommand!r}", param_hint=option)

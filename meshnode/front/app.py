@@ -214,6 +214,10 @@ def _add_pages(app: _Application) -> None:
     async def status() -> Response:
         return _json(msgspec.json.encode(app.doors.status()))
 
+    @app.get("/mesh/graph")
+    async def graph() -> Response:
+        return _json(msgspec.json.encode(app.doors.graph()))
+
 
 def _add_control(app: _Application) -> None:
     async def control() -> Response:

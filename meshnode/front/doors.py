@@ -59,6 +59,7 @@ class Doors:
     dispatch: Callable[[Job], Awaitable[Answer]]
     models: Callable[[], Sequence[ModelCard]]
     status: Callable[[], Mapping[str, Any]]
+    graph: Callable[[], Mapping[str, Any]]
     health: Callable[[], Mapping[str, Any]]
     ready: Callable[[], str | None]
     metrics: Callable[[], tuple[str, bytes]]

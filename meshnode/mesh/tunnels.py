@@ -112,6 +112,11 @@ class Tunnels:
         """Every virtual link that runs, whoever opened it."""
         return [life.link for life in self._lives]
 
+    @property
+    def lives(self) -> list[Sealed]:
+        """The same with their ways, in the order of their peers."""
+        return sorted(self._lives, key=lambda life: (life.link.peer, life.opened))
+
     def find(self, target: NodeId) -> Sealed | None:
         """The virtual link to `target` that may take another stream."""
         life = self._by_peer.get(target)

@@ -140,6 +140,7 @@ class Mesh:
             dispatch=self.dispatch,
             models=lambda: [ModelCard("big/m:7b", context=4096, nodes=("desk",)), ModelCard("m")],
             status=lambda: {"nodes": []},
+            graph=lambda: {"me": "desk"},
             health=lambda: {"node": "desk"},
             ready=lambda: self.why_not_ready,
             metrics=lambda: ("text/plain; version=0.0.4", b"up 1\n"),

@@ -45,6 +45,7 @@ class TestPages:
             ("/healthz", {"status": "ok", "node": "desk"}),
             ("/readyz", {"status": "ready"}),
             ("/mesh/status", {"nodes": []}),
+            ("/mesh/graph", {"me": "desk"}),
         ],
     )
     async def test_json(self, path: str, expected: dict[str, Any]) -> None:
@@ -104,7 +105,7 @@ class TestErrors:
     async def test_405_says_what_is_allowed(self) -> None:
         assert "POST" in (await ask(Mesh().app(), "GET", "/v1/chat/completions")).headers["allow"]
 
-    @pytest.mark.parametrize("path", ["/", "/v1/models", "/mesh/status", "/nowhere"])
+    @pytest.mark.parametrize("path", ["/", "/v1/models", "/mesh/status", "/mesh/graph", "/nowhere"])
     async def test_foreign_hosts_get_nothing(self, path: str) -> None:
         response = await ask(Mesh().app(), "GET", path, host="evil.example")
         assert (response.status, response.error["code"]) == (403, "forbidden")
