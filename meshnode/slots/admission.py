@@ -6,26 +6,27 @@ own deadline and leaves when it passes, so nothing here needs waking. Counterpar
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 from meshnode.model.job import Priority
-from meshnode.slots.queue import Queue, Ticket
+from meshnode.model.takes import Takes
+from meshnode.slots.estimate import Held, wait_s
+from meshnode.slots.holds import LEAST_S, Holds
+from meshnode.slots.queue import Queue
+from meshnode.slots.ticket import Ticket
 
 AGEING_S = 30.0
 """Waiting this long lifts a ticket by one tier: a low one passes newly arrived high ones after a minute."""
 
-GUESS_S = 10.0
-"""How long a slot is held until the first one was seen: a chat answer of 300 tokens at 30 per second."""
-
-_LEARN_SHARE = 0.2
 _SHORTEST_RETRY_S = 1.0
 _LONGEST_RETRY_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """Event: `ticket` wants a slot. `deadline` is on the clock of `now`; `expected_s` how long it will hold the slot,
-    0 if unknown. An id is used once at a time."""
+    """Event: `ticket` wants a slot. `deadline` is on the clock of `now`; `owner` is an account that is believed;
+    `expected_s` how long it will hold the slot, 0 if unknown. An id is used once at a time."""
 
     ticket: str
     deadline: float
@@ -49,6 +50,21 @@ class Resize:
 
 
 @dataclass(frozen=True, slots=True)
+class Terms:
+    """Event: the terms of the machine's owner from now on. Who waits and is not welcome any more is refused; what runs
+    goes on.
+
+    `owner` is the owner's account, None for nobody's; `first` lets it go before all others and keeps `reserved` slots
+    for it, but never the last one of all.
+    """
+
+    owner: str | None = None
+    first: bool = False
+    reserved: int = 0
+    takes: Takes = Takes.EVERYBODYS
+
+
+@dataclass(frozen=True, slots=True)
 class Granted:
     """Command: `ticket` holds a slot until it leaves."""
 
@@ -57,14 +73,18 @@ class Granted:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """Command: `ticket` gets no slot and is forgotten. `reason` is full, deadline, or displaced (by a higher tier)."""
+    """Command: `ticket` gets no slot and is forgotten.
+
+    `reason` is full, deadline, displaced (by one that stands higher, or whose owner has less here), foreign (only the
+    owner's are taken) or paused (nobody's are); how long the last two hold nobody knows: `retry_after_s` is 0.
+    """
 
     ticket: str
     reason: str
     retry_after_s: float
 
 
-Event = Ask | Leave | Resize
+Event = Ask | Leave | Resize | Terms
 Command = Granted | Refused
 
 
@@ -79,21 +99,40 @@ class Load:
 
 
 @dataclass(frozen=True, slots=True)
+class Waiting:
+    """A ticket that waits, for people: `position` counts from 1, next is 1; `tier` is where it stands by now."""
+
+    ticket: str
+    owner: str
+    tier: Priority
+    position: int
+    age_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class _Grant:
+    """`line`: where the ticket stood, whose turns are to be settled; None where nobody waited."""
+
+    own: bool
+    owner: str
     expected_s: float
     since: float
+    line: int | None
 
 
 class Admission:
-    """Slots and queue of one engine. At most `slots` grants at once; nobody waits while a slot is free."""
+    """Slots and queue of one engine. At most `slots` grants at once, others than the owner at most `open_slots`; nobody
+    waits while a slot is free that it may have."""
 
-    def __init__(self, slots: int, queue_min: int, ageing_s: float = AGEING_S) -> None:
+    def __init__(self, slots: int, queue_min: int, ageing_s: float = AGEING_S, terms: Terms | None = None) -> None:
         self._slots = slots
         self._queue_min = queue_min
+        self._terms = terms if terms is not None else Terms()
         self._queue = Queue(ageing_s)
+        self._holds = Holds()
         self._grants: dict[str, _Grant] = {}
+        self._foreign = 0
         self._arrivals = 0
-        self._usual_s: float | None = None
 
     def handle(self, event: Event, now: float) -> list[Command]:
         """Take one event; what to do follows from it. Raises ValueError for a ticket id that is in use."""
@@ -105,79 +144,164 @@ class Admission:
                 self._leave(ticket, now)
             case Resize(slots):
                 self._slots = max(0, slots)
-        return commands + self._fill(now)
+            case Terms():
+                commands = self._agree(event, now)
+        return commands + self._fill(now) if self._queue else commands
 
-    def snapshot(self, now: float) -> Load:
-        """The load at this moment."""
+    def snapshot(self, now: float, *, own: bool = True) -> Load:
+        """The load at this moment, as it is for the machine's owner or for others."""
         free = max(0, self._slots - len(self._grants))
-        wait_s = 0.0 if free else self._wait_s(Priority.NORMAL, now)
-        return Load(free, len(self._grants), len(self._queue), wait_s)
+        if not own:
+            free = max(0, min(free, self.open_slots - self._foreign))
+        wait = 0.0
+        if not free:
+            line = self._line(own=own, priority=Priority.NORMAL)
+            ahead = [ticket.expected_s for ticket in self._queue if self._queue.line(ticket.id) <= line]
+            wait = self._wait_s(ahead, own, now)
+        return Load(free, len(self._grants), len(self._queue), wait)
+
+    def waiting(self, now: float) -> list[Waiting]:
+        """Who waits, next first."""
+        self._queue.rise(now, self._holds.usual_s)
+        return [
+            Waiting(t.id, t.owner, Priority(self._queue.line(t.id) % Queue.OTHERS), place, now - t.arrived)
+            for place, t in enumerate(self._queue.order(), 1)
+        ]
+
+    def position(self, ticket: str) -> int:
+        """The place in the queue of a ticket, 1 for the next; 0 for one that does not wait."""
+        if ticket not in self._queue:
+            return 0
+        return next(place for place, other in enumerate(self._queue.order(), 1) if other.id == ticket)
 
     @property
     def queue_bound(self) -> int:
         """Tickets that may wait: twice the slots, at least the configured number."""
         return max(self._queue_min, 2 * self._slots)
 
+    @property
+    def open_slots(self) -> int:
+        """Slots that others than the owner may hold together: one at least, where there is one."""
+        return max(min(1, self._slots), self._slots - self._reserved)
+
+    @property
+    def owners(self) -> int:
+        """Accounts kept of owners who wait, run or owe."""
+        return self._queue.owners
+
+    @property
+    def _reserved(self) -> int:
+        return self._terms.reserved if self._terms.first and self._terms.owner is not None else 0
+
+    def _own(self, owner: str) -> bool:
+        return owner == self._terms.owner
+
+    def _line(self, *, own: bool, priority: Priority) -> int:
+        return Queue.first_line(own=own and self._terms.first, priority=priority)
+
     def _ask(self, ask: Ask, now: float) -> list[Command]:
         if ask.ticket in self._grants or ask.ticket in self._queue:
             raise ValueError(f"ticket {ask.ticket!r} is in use")
+        own = self._own(ask.owner)
+        if self._terms.takes and not self._welcome(own):
+            return [self._turned_away(ask.ticket)]
+        expected_s = ask.expected_s if ask.expected_s > 0 else self._holds.expected_s(ask.owner)
+        if self._has_slot(own) and not self._queue and now < ask.deadline:
+            return [self._grant(ask.ticket, _Grant(own, ask.owner, expected_s, now, None))]
         self._arrivals += 1
-        ticket = Ticket(ask.ticket, ask.priority, ask.owner, ask.deadline, ask.expected_s, now, self._arrivals)
-        if len(self._grants) < self._slots:
-            # The queue is empty: nobody waits while a slot is free. _fill grants it at once.
-            self._queue.push(ticket)
+        first = own and self._terms.first
+        ticket = Ticket(
+            ask.ticket, ask.priority, ask.owner, ask.deadline, max(expected_s, LEAST_S), now, self._arrivals, first
+        )
+        if first and self._has_slot(own):
+            # Others wait, for slots that are not theirs: this one does not, and _fill grants it at once.
+            self._queue.push(ticket, now, self._holds.usual_s)
             return []
-        wait_s = self._wait_s(ask.priority, now)
-        if now + wait_s > ask.deadline:
-            return [Refused(ask.ticket, "deadline", _retry(now + wait_s - ask.deadline))]
-        displaced: list[Command] = []
+        return self._line_up(ticket, own, now)
+
+    def _line_up(self, ticket: Ticket, own: bool, now: float) -> list[Command]:
+        """Let a ticket wait, or say why not."""
+        quantum_s = self._holds.usual_s
+        self._queue.rise(now, quantum_s)
+        other = None
         if len(self._queue) >= self.queue_bound:
-            lower = self._queue.last_below(ask.priority, now)
-            if lower is None:
-                return [Refused(ask.ticket, "full", _retry(self._soonest_s(now)))]
-            self._queue.remove(lower.id)
-            displaced.append(Refused(lower.id, "displaced", _retry(wait_s)))
-        self._queue.push(ticket)
-        return displaced
+            other = self._queue.gives_way(self._line(own=own, priority=ticket.priority), ticket.owner)
+            if other is None:
+                return [Refused(ticket.id, "full", _retry(self._wait_s([], own, now)))]
+        self._queue.push(ticket, now, quantum_s)
+        order = self._queue.order()
+        wait = self._wait_s([before.expected_s for before in order[: order.index(ticket)]], own, now)
+        if now + wait > ticket.deadline:
+            self._queue.remove(ticket.id, now)
+            return [Refused(ticket.id, "deadline", _retry(now + wait - ticket.deadline))]
+        if other is None:
+            return []
+        self._queue.remove(other.id, now)
+        return [Refused(other.id, "displaced", _retry(self._wait_s([], self._own(other.owner), now)))]
 
     def _leave(self, ticket: str, now: float) -> None:
         grant = self._grants.pop(ticket, None)
         if grant is None:
-            self._queue.remove(ticket)
+            self._queue.remove(ticket, now)
             return
+        self._foreign -= not grant.own
         held_s = now - grant.since
-        self._usual_s = held_s if self._usual_s is None else self._usual_s + _LEARN_SHARE * (held_s - self._usual_s)
+        if grant.line is not None:
+            self._queue.settle(grant.line, grant.owner, held_s - grant.expected_s, now, self._holds.usual_s)
+        self._holds.learn(grant.owner, held_s)
+
+    def _agree(self, terms: Terms, now: float) -> list[Command]:
+        """Take the owner's new terms. Who waits keeps the line it stands in, unless it is sent away."""
+        self._terms = terms
+        self._grants = {id_: dataclasses.replace(g, own=self._own(g.owner)) for id_, g in self._grants.items()}
+        self._foreign = sum(not grant.own for grant in self._grants.values())
+        unwelcome = [ticket for ticket in self._queue if not self._welcome(self._own(ticket.owner))]
+        for ticket in unwelcome:
+            self._queue.remove(ticket.id, now)
+        return [self._turned_away(ticket.id) for ticket in unwelcome]
+
+    def _welcome(self, own: bool) -> bool:
+        return self._terms.takes <= (Takes.OWN if own else Takes.EVERYBODYS)
+
+    def _turned_away(self, ticket: str) -> Refused:
+        return Refused(ticket, "foreign" if self._terms.takes is Takes.OWN else "paused", 0.0)
+
+    def _has_slot(self, own: bool) -> bool:
+        return len(self._grants) < self._slots and (own or self._foreign < self.open_slots)
 
     def _fill(self, now: float) -> list[Command]:
         """Hand out what is free. A ticket whose deadline has passed would waste a slot."""
         commands: list[Command] = []
-        while len(self._queue) and len(self._grants) < self._slots:
-            ticket = self._queue.pop(now)
+        quantum_s = self._holds.usual_s
+        while self._has_slot(own=True):
+            found = self._queue.pop(now, quantum_s, only_own=not self._has_slot(own=False))
+            if found is None:
+                break
+            ticket, line = found
             if now >= ticket.deadline:
+                self._queue.settle(line, ticket.owner, -ticket.expected_s, now, quantum_s)
                 commands.append(Refused(ticket.id, "deadline", _SHORTEST_RETRY_S))
                 continue
-            self._grants[ticket.id] = _Grant(self._expected_s(ticket.expected_s), now)
-            commands.append(Granted(ticket.id))
+            own = self._own(ticket.owner)
+            commands.append(self._grant(ticket.id, _Grant(own, ticket.owner, ticket.expected_s, now, line)))
         return commands
 
-    def _wait_s(self, priority: Priority, now: float) -> float:
-        """What a newcomer of `priority` would wait: the work that runs and the work that goes first, shared by the
-        slots. Without slots (the engine is starting) only the queue is known to be ahead."""
-        running = sum(self._left_s(grant, now) for grant in self._grants.values())
-        ahead = sum(self._expected_s(t.expected_s) for t in self._queue if self._queue.tier(t, now) <= priority)
-        return (running + ahead) / max(1, self._slots)
+    def _grant(self, ticket: str, grant: _Grant) -> Granted:
+        self._grants[ticket] = grant
+        self._foreign += not grant.own
+        return Granted(ticket)
 
-    def _soonest_s(self, now: float) -> float:
-        return min((self._left_s(grant, now) for grant in self._grants.values()), default=0.0)
+    def _wait_s(self, ahead_s: list[float], own: bool, now: float) -> float:
+        """What one waits before whom work of `ahead_s` goes. Without slots (the engine is starting) only the queue is
+        known to be ahead."""
+        held = [Held(_left_s(grant, now), grant.own) for grant in self._grants.values()]
+        mine = own or not self._reserved
+        return wait_s(held, ahead_s, self._slots if mine else self.open_slots, 0 if mine else self._reserved)
 
-    def _left_s(self, grant: _Grant, now: float) -> float:
-        """What a running request still needs; one that is overdue is thought to need a quarter of its time again."""
-        return max(grant.expected_s - (now - grant.since), grant.expected_s / 4)
 
-    def _expected_s(self, told_s: float) -> float:
-        if told_s > 0:
-            return told_s
-        return GUESS_S if self._usual_s is None else self._usual_s
+def _left_s(grant: _Grant, now: float) -> float:
+    """What a running request still needs; one that is overdue is thought to need a quarter of its time again."""
+    return max(grant.expected_s - (now - grant.since), grant.expected_s / 4)
 
 
 def _retry(wait_s: float) -> float:

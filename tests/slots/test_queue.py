@@ -5,20 +5,29 @@ from __future__ import annotations
 import pytest
 
 from meshnode.model.job import Priority
-from meshnode.slots.queue import Queue, Ticket
+from meshnode.slots.queue import Queue
+from meshnode.slots.ticket import Ticket
 
 HIGH, NORMAL, LOW = Priority.HIGH, Priority.NORMAL, Priority.LOW
+QUANTUM_S = 1.0
+"""As much as each ticket costs here, so that owners take turns by ticket."""
 
 
 def queue_of(*asked: tuple[str, Priority, str, float]) -> Queue:
     queue = Queue(30.0)
     for order, (name, priority, owner, arrived) in enumerate(asked):
-        queue.push(Ticket(name, priority, owner, 1e9, 1.0, arrived, order))
+        queue.push(Ticket(name, priority, owner, 1e9, 1.0, arrived, order), arrived, QUANTUM_S)
     return queue
 
 
+def pop(queue: Queue, now: float) -> str:
+    found = queue.pop(now, QUANTUM_S)
+    assert found is not None
+    return found[0].id
+
+
 def served(queue: Queue, now: float) -> list[str]:
-    return [queue.pop(now).id for _ in range(len(queue))]
+    return [pop(queue, now) for _ in range(len(queue))]
 
 
 def test_higher_tiers_first_and_arrival_within_a_tier() -> None:
@@ -33,32 +42,55 @@ def test_owners_take_turns_within_a_tier() -> None:
 
 def test_an_owner_whose_turn_is_over_waits_behind_the_others() -> None:
     queue = queue_of(("a1", NORMAL, "a", 0), ("a2", NORMAL, "a", 0), ("b1", NORMAL, "b", 0), ("b2", NORMAL, "b", 0))
-    assert queue.pop(1.0).id == "a1"
-    queue.push(Ticket("c1", NORMAL, "c", 1e9, 1.0, 1.0, 9))
+    assert pop(queue, 1.0) == "a1"
+    queue.push(Ticket("c1", NORMAL, "c", 1e9, 1.0, 1.0, 9), 1.0, QUANTUM_S)
     assert served(queue, 1.0) == ["b1", "a2", "c1", "b2"]
 
 
 @pytest.mark.parametrize(("now", "order"), [(59.0, ["h", "l"]), (60.0, ["l", "h"])])
 def test_a_low_ticket_passes_new_high_ones_after_two_ageings(now: float, order: list[str]) -> None:
-    assert served(queue_of(("l", LOW, "", 0), ("h", HIGH, "", 50)), now) == order
+    assert served(queue_of(("l", LOW, "", 0), ("h", HIGH, "", now)), now) == order
 
 
 def test_the_one_to_give_way_is_the_newest_of_the_lowest() -> None:
     queue = queue_of(("l1", LOW, "", 0), ("l2", LOW, "", 0), ("n", NORMAL, "", 0))
-    last = queue.last_below(HIGH, 1.0)
-    assert last is not None and last.id == "l2"
-    queue.remove("l2")
-    queue.remove("l1")
-    last = queue.last_below(HIGH, 1.0)
-    assert last is not None and last.id == "n"
-    assert queue.last_below(NORMAL, 1.0) is None
-    assert queue.last_below(HIGH, 31.0) is None, "an aged ticket stands as high as a new high one"
+    high, normal = (Queue.first_line(own=False, priority=tier) for tier in (HIGH, NORMAL))
+    for name in ("l2", "l1", "n"):
+        found = queue.gives_way(high, "x")
+        assert found is not None and found.id == name
+        assert (queue.gives_way(normal, "x") is None) == (name == "n")
+        queue.rise(31.0 if name == "n" else 1.0, QUANTUM_S)
+        if name != "n":
+            queue.remove(name, 1.0)
+    assert queue.gives_way(high, "x") is None, "an aged ticket stands as high as a new high one"
+
+
+def test_who_has_most_in_the_queue_gives_way_to_who_has_clearly_less() -> None:
+    queue = queue_of(("a1", NORMAL, "a", 0), ("a2", NORMAL, "a", 0), ("b1", NORMAL, "b", 0))
+    line = Queue.first_line(own=False, priority=NORMAL)
+    found = queue.gives_way(line, "c")
+    assert found is not None and found.id == "a2"
+    assert queue.gives_way(line, "b") is None, "then b would have two, and a one"
+    assert queue.gives_way(line, "a") is None
+
+
+def test_the_machines_owner_goes_before_every_tier_of_others() -> None:
+    queue = queue_of(("h", HIGH, "a", 0), ("n", NORMAL, "a", 0))
+    queue.push(Ticket("own", LOW, "me", 1e9, 1.0, 1.0, 9, own=True), 1.0, QUANTUM_S)
+    assert [ticket.id for ticket in queue.order()] == ["own", "h", "n"]
+    assert served(queue, 1.0) == ["own", "h", "n"]
+
+
+def test_others_are_passed_over_while_only_the_owners_may_be_served() -> None:
+    queue = queue_of(("h", HIGH, "a", 0))
+    assert queue.pop(1.0, QUANTUM_S, only_own=True) is None
+    assert pop(queue, 1.0) == "h"
 
 
 def test_removing_leaves_nothing_behind() -> None:
     queue = queue_of(("a1", LOW, "a", 0), ("a2", LOW, "a", 0))
-    assert queue.remove("a1") is not None
-    assert queue.remove("a1") is None
+    assert queue.remove("a1", 0.0) is not None
+    assert queue.remove("a1", 0.0) is None
     assert served(queue, 0.0) == ["a2"]
-    with pytest.raises(IndexError):
-        queue.pop(0.0)
+    assert queue.pop(0.0, QUANTUM_S) is None
+    assert queue.order() == []
