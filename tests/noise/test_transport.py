@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -137,6 +138,17 @@ def test_either_direction_wears_the_keys_out(counter: str) -> None:
     assert not transport.worn
     setattr(transport, counter, limit)
     assert transport.worn
+
+
+def test_no_nonce_comes_again_and_each_is_the_specifications() -> None:
+    """Both ends could count wrongly alike, and nobody would see it: section 12.3 is counted here by other means."""
+    sender, _ = pair()
+    numbers = [*range(300), *(2**bits + off for bits in (16, 31, 32, 48, 63) for off in (-1, 0, 1))]
+    for number in numbers:
+        sender._sealed = number
+        nonce = bytes(4) + number.to_bytes(8, "little")
+        assert sender.seal(b"same")[2:] == ChaCha20Poly1305(KEYS[0]).encrypt(nonce, b"same", b"")
+        assert sender.sealed.messages == number + 1
 
 
 def test_the_reserved_nonce_is_never_used() -> None:
