@@ -1,0 +1,70 @@
+"""What is held against a server, seen from the node that asked it: its breaker opens for failures and nothing else."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from meshnode.errors import BadRequest, EngineFailed, Overloaded, RequestError
+from tests.kit.world import EVENT, LAST, Script, ScriptedEngine, WorldNode, world
+
+MODEL = "m"
+TIMES = 6
+"""One more than open a breaker."""
+
+
+async def breaker_after(node: WorldNode, server: WorldNode) -> str:
+    """The breaker's state once the server was asked often enough to open it."""
+    for _ in range(TIMES):
+        with contextlib.suppress(RequestError):
+            await node.ask_whole(MODEL)
+    return node.router.known.breakers.state(server.id, MODEL, trio.current_time())
+
+
+@pytest.mark.parametrize(
+    ("refusal", "state"),
+    [
+        (EngineFailed("broken"), "open"),
+        (Overloaded("full", retry_after_s=1.0), "closed"),
+        (BadRequest("no such grammar"), "closed"),
+    ],
+    ids=["broken", "full", "the client's fault"],
+)
+async def test_a_broken_server_is_left_alone_and_a_full_or_a_right_one_is_not(
+    tmp_path: Path, autojump_clock: MockClock, refusal: RequestError, state: str
+) -> None:
+    async with world(tmp_path) as where:
+        server = await where.add("server", engine=ScriptedEngine(MODEL, refuse=refusal))
+        node = await where.add("node", peers=("server",))
+        await node.until_reachable({"server"}, model_of="server")
+        assert await breaker_after(node, server) == state
+
+
+@pytest.mark.parametrize(
+    ("script", "state"),
+    [([EVENT], "open"), ([EVENT, EngineFailed("aborted")], "open"), ([EVENT, LAST], "closed")],
+    ids=["ends short", "aborts", "ends well"],
+)
+async def test_an_answer_that_breaks_after_a_good_head_counts_against_its_server(
+    tmp_path: Path, autojump_clock: MockClock, script: Script, state: str
+) -> None:
+    async with world(tmp_path) as where:
+        server = await where.add("server", engine=ScriptedEngine(MODEL, script))
+        node = await where.add("node", peers=("server",))
+        await node.until_reachable({"server"}, model_of="server")
+        assert await breaker_after(node, server) == state
+
+
+async def test_clients_that_leave_count_against_nobody(tmp_path: Path, autojump_clock: MockClock) -> None:
+    async with world(tmp_path) as where:
+        server = await where.add("server", engine=ScriptedEngine(MODEL, [EVENT, 5.0, LAST]))
+        node = await where.add("node", peers=("server",))
+        await node.until_reachable({"server"}, model_of="server")
+        for _ in range(TIMES):
+            answer = await node.ask(MODEL)
+            await answer.aclose()
+        assert node.router.known.breakers.state(server.id, MODEL, trio.current_time()) == "closed"
