@@ -7,7 +7,7 @@ SEEDS  ?= 300
 NODES  ?= 50
 SECONDS ?= 60
 
-.PHONY: run test fuzz check format bench simulate clean
+.PHONY: run test fuzz check format bench simulate mutants clean
 
 $(VENV)/.run: pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -50,6 +50,9 @@ bench: $(VENV)/.dev          ## measure the node against the engine itself; PEER
 simulate: $(VENV)/.dev       ## the real machines in virtual time: many seeds with faults, then one large mesh
 	$(BIN)/python -m tests.simulation --seeds $(SEEDS) --nodes $(NODES) $(ARGS)
 	$(BIN)/python -m tests.simulation --large
+
+mutants: $(VENV)/.dev        ## break rules on purpose, one at a time: which test notices? (ARGS="gossip" for a part)
+	$(BIN)/python -m tests.mutants $(ARGS)
 
 clean:
 	rm -rf $(VENV) build dist benchmarks/build

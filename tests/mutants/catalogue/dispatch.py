@@ -1,0 +1,50 @@
+"""What happens to a request between its client and its engine."""
+
+from __future__ import annotations
+
+from tests.mutants.mutant import Mutant
+
+MUTANTS = (
+    Mutant(
+        rule="one attempt of a job is served once, whatever its headers say",
+        file="dispatch/inbound.py",
+        text="if not self._seen.first(",
+        instead="if False and not self._seen.first(",
+        tests=("tests/dispatch/test_inbound.py",),
+    ),
+    Mutant(
+        rule="a job that has been here before is a loop",
+        file="dispatch/inbound.py",
+        text="if me in envelope.path:",
+        instead="if False:",
+        tests=("tests/dispatch/test_inbound.py",),
+    ),
+    Mutant(
+        rule="a full server is not a broken one",
+        file="dispatch/dispatcher.py",
+        text="if isinstance(error, Overloaded):",
+        instead="if False:",
+        tests=("tests/dispatch/test_blame.py",),
+    ),
+    Mutant(
+        rule="what is sensitive passes no relay in the open, whoever says so",
+        file="dispatch/ways.py",
+        text="return job.label is Label.SENSITIVE or (job.privacy or Privacy(usual)) is Privacy.SEALED",
+        instead="return (job.privacy or Privacy(usual)) is Privacy.SEALED",
+        tests=("tests/dispatch/test_ways.py",),
+    ),
+    Mutant(
+        rule="a stream that its engine ended before its last word was cut",
+        file="dispatch/local.py",
+        text="if self._observer is not None and not self._observer.end().finished:",
+        instead="if False:",
+        tests=("tests/dispatch/test_dispatcher.py",),
+    ),
+    Mutant(
+        rule="nothing is asked again once its answer has begun",
+        file="engine/connection.py",
+        text="elif not first or self._received:",
+        instead="elif not first:",
+        tests=("tests/engine/test_client.py",),
+    ),
+)

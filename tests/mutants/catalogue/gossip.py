@@ -1,0 +1,50 @@
+"""What is believed of others, and for how long."""
+
+from __future__ import annotations
+
+from tests.mutants.mutant import Mutant
+
+MUTANTS = (
+    Mutant(
+        rule="an advert ends with its lifetime",
+        file="gossip/table.py",
+        text="for node in self._wheel.due(now):",
+        instead="for node in self._wheel.due(now)[:0]:",
+        tests=("tests/gossip/test_table.py", "tests/gossip/test_machine.py"),
+    ),
+    Mutant(
+        rule="an older sequence never takes the place of a newer one",
+        file="gossip/table.py",
+        text="if advert.order < entry.order:",
+        instead="if advert.order[0] < entry.order[0]:",
+        tests=("tests/gossip/test_table.py", "tests/gossip/test_machine.py"),
+    ),
+    Mutant(
+        rule="who is over is remembered for longer than its adverts travel",
+        file="gossip/table.py",
+        text="entry.until = now + self.section.tombstone_s",
+        instead="entry.until = now + 1.0",
+        tests=("tests/gossip/test_table.py", "tests/gossip/test_machine.py"),
+    ),
+    Mutant(
+        rule="an advert that ended here is not brought back by a copy",
+        file="gossip/table.py",
+        text="            entry.latest = now\n",
+        instead="",
+        tests=("tests/gossip/test_table.py", "tests/gossip/test_machine.py"),
+    ),
+    Mutant(
+        rule="an advert counts only with its node's signature",
+        file="mesh/papers.py",
+        text="if not verify(advert.node, ADVERT_CONTEXT, body, signature):",
+        instead="if False:",
+        tests=("tests/mesh/test_papers.py",),
+    ),
+    Mutant(
+        rule="who says two things under one number is put aside",
+        file="gossip/intake.py",
+        text="if standing not in (Standing.NEWER, Standing.CONFLICT):",
+        instead="if standing is not Standing.NEWER:",
+        tests=("tests/gossip/test_proofs.py",),
+    ),
+)

@@ -1,0 +1,50 @@
+"""Who is a member, and with what proof."""
+
+from __future__ import annotations
+
+from tests.mutants.mutant import Mutant
+
+MUTANTS = (
+    Mutant(
+        rule="a link certificate is signed by the node that it names",
+        file="identity/credential.py",
+        text="if not verify(link.id, LINK_CONTEXT, signed.body, signed.signature):",
+        instead="if False:",
+        tests=("tests/identity/test_credential.py",),
+    ),
+    Mutant(
+        rule="a stolen certificate is nothing without its handshake key",
+        file="identity/credential.py",
+        text="if link.x25519 != remote_static:",
+        instead="if False:",
+        tests=("tests/identity/test_credential.py",),
+    ),
+    Mutant(
+        rule="a certificate ends",
+        file="identity/credential.py",
+        text="if now > not_after:",
+        instead="if False:",
+        tests=("tests/identity/test_credential.py",),
+    ),
+    Mutant(
+        rule="only the root makes those who may invite",
+        file="identity/credential.py",
+        text="if Role.INVITE in certificate.roles:",
+        instead="if False:",
+        tests=("tests/identity/test_credential.py",),
+    ),
+    Mutant(
+        rule="a revoked node gets no link",
+        file="identity/trust.py",
+        text="if reason is not None:",
+        instead="if False:",
+        tests=("tests/identity/test_trust.py",),
+    ),
+    Mutant(
+        rule="an invite is good for one machine",
+        file="identity/invites.py",
+        text="replace(record, used=True, used_by=presentable(by))",
+        instead="replace(record, used_by=presentable(by))",
+        tests=("tests/identity/test_invites.py",),
+    ),
+)

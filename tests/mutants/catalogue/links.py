@@ -1,0 +1,29 @@
+"""What one peer, or one stranger, can make this node do (mux and net)."""
+
+from __future__ import annotations
+
+from tests.mutants.mutant import Mutant
+
+MUTANTS = (
+    Mutant(
+        rule="handshakes that have begun and not ended are bounded",
+        file="net/turnstile.py",
+        text="if self._half_open.total() >= self._half_open_most:",
+        instead="if False:",
+        tests=("tests/net/test_turnstile.py", "tests/net/test_listen.py"),
+    ),
+    Mutant(
+        rule="what a reader takes gives its sender credit again",
+        file="mux/mux.py",
+        text="stream.half.connection.increment_flow_control_window(stream.uncredited, stream.id)",
+        instead="pass",
+        tests=("tests/mux/test_mux.py",),
+    ),
+    Mutant(
+        rule="streams opened and cancelled without end cost the link",
+        file="mux/incoming.py",
+        text="        if not half.mine:\n            self._resets.spend(1, now)\n        self._table.remove(stream)",
+        instead="        self._table.remove(stream)",
+        tests=("tests/mux/test_mux.py", "tests/mux/test_floods.py"),
+    ),
+)

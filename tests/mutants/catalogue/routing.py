@@ -1,0 +1,36 @@
+"""Who is asked, who is left alone, and how far a job may go."""
+
+from __future__ import annotations
+
+from tests.mutants.mutant import Mutant
+
+MUTANTS = (
+    Mutant(
+        rule="a server that fails again and again is left alone for a while",
+        file="routing/breaker.py",
+        text="if breaker.failures >= self._section.breaker_failures:",
+        instead="if False:",
+        tests=("tests/routing/test_breaker.py", "tests/routing/test_router.py"),
+    ),
+    Mutant(
+        rule="a breaker closes when its probes end well",
+        file="routing/breaker.py",
+        text="breaker.successes += 1",
+        instead="breaker.successes = 0",
+        tests=("tests/routing/test_breaker.py",),
+    ),
+    Mutant(
+        rule="nobody is chosen who is farther away than the job may go",
+        file="routing/path.py",
+        text="(label for label in self._labels[index] if label[1] <= hops_left)",
+        instead="(label for label in self._labels[index])",
+        tests=("tests/routing/test_path.py",),
+    ),
+    Mutant(
+        rule="what is sensitive stays on this node",
+        file="routing/eligible.py",
+        text="if self._only_me and candidate.node != self._me:",
+        instead="if False:",
+        tests=("tests/routing/test_eligible.py",),
+    ),
+)
