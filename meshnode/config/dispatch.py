@@ -17,6 +17,21 @@ class DispatchSection:
     whole_s: Seconds = 600.0
     # Other servers tried after the first.
     retries: Whole = 2
+    # Retries, as a share of the requests of the last seconds, so that a mesh in trouble is not asked many times over;
+    # a node with little to do may still retry once a second.
+    retry_share: Share = 0.2
+    retry_window_s: Seconds = 10.0
+    retry_floor_per_s: Seconds = 1.0
+    # Before the same server is asked again, or another when all so far were full: doubling, and by lot from half to
+    # one and a half of it, so that those whom one failure met do not come back together.
+    backoff_s: Seconds = 0.1
+    # Requests that a second server may be asked for in case it is quicker, as a share of all; how large their prompt
+    # may be; what the first is given to answer (of its usual times, this share is quicker); and the share of busy slots
+    # above which nobody is asked twice.
+    hedge_share: Share = 0.02
+    hedge_prompt_tokens: Whole = 1024
+    hedge_quantile: Share = 0.95
+    hedge_load: Share = 0.7
     # Hops a job may still take; the protocol's most is 8.
     hops: Positive = 4
     # How much longer than the best peer's this node's own engine may be predicted to take and still win.

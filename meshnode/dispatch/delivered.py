@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from math import inf
+from typing import Protocol
 
 import trio
 
@@ -20,31 +22,44 @@ DONE = b"data: [DONE]\n\n"
 TAIL_S = 0.5
 """What still follows `[DONE]` is the end itself, which is on its way."""
 
+
+class Begun(Protocol):
+    """An answer, and the first bytes of its body, which have been read."""
+
+    @property
+    def answer(self) -> Answer: ...
+
+    @property
+    def first(self) -> bytes: ...
+
+
 Ended = Callable[["Delivered", RequestError | None, bool], None]
 """Told at the end: the answer, the error that cut it or None, and whether it came to its own end."""
 
 
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long an answer may be silent, and when on trio's clock it must be whole."""
+
+    silence_s: float
+    deadline: float = inf
+
+
 class Delivered:
-    """Wraps the answer of whoever serves. `chunks` counts what has passed; `deadline` is on trio's clock."""
+    """Wraps the answer of whoever serves, whose `first` bytes were read. `chunks` counts what has passed."""
 
     def __init__(
-        self,
-        inner: Answer,
-        headers: Mapping[str, str],
-        silence_s: float,
-        watch: Watch,
-        ended: Ended,
-        deadline: float = inf,
+        self, tried: Begun, headers: Mapping[str, str], patience: Patience, watch: Watch, ended: Ended
     ) -> None:
-        self.status = inner.status
+        self.status = tried.answer.status
         self.headers = headers
         self.chunks = 0
-        self._inner = inner
+        self._inner = tried.answer
+        self._first = tried.first
         self._last = b""
-        self._silence_s = silence_s
+        self._patience = patience
         self._watch = watch
         self._ended: Ended | None = ended
-        self._deadline = deadline
         self._moved = trio.current_time()
         self._given_up: DeadlineExceeded | None = None
         watch.add(self)
@@ -57,14 +72,16 @@ class Delivered:
     def late(self) -> bool:
         """Whether nothing has come for longer than a stream may be silent, or the request's own time is over."""
         now = trio.current_time()
-        return now - self._moved > self._silence_s or now > self._deadline
+        return now - self._moved > self._patience.silence_s or now > self._patience.deadline
 
     def __aiter__(self) -> Delivered:
         return self
 
     async def __anext__(self) -> bytes:
         try:
-            data = await self._inner.__anext__()
+            data, self._first = self._first, b""
+            if not data:
+                data = await self._inner.__anext__()
         except (StopAsyncIteration, RequestError) as end:
             # What was closed from here may end as if it were whole.
             error = self._given_up or (end if isinstance(end, RequestError) else None)
@@ -94,10 +111,12 @@ class Delivered:
 
     async def give_up(self) -> None:
         """The watch found it late: close what is behind it; whoever reads it learns why."""
-        if trio.current_time() > self._deadline:
+        if trio.current_time() > self._patience.deadline:
             self._given_up = DeadlineExceeded("the request's time ran out before the answer was whole")
         else:
-            self._given_up = DeadlineExceeded(f"the stream was silent for {self._silence_s:.0f} s", phase="silence")
+            self._given_up = DeadlineExceeded(
+                f"the stream was silent for {self._patience.silence_s:.0f} s", phase="silence"
+            )
         await self._inner.aclose()
 
     def _end(self, error: RequestError | None, *, whole: bool) -> None:

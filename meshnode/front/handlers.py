@@ -20,6 +20,7 @@ from meshnode.errors import BadRequest, DeadlineExceeded, RequestError
 from meshnode.front.doors import Doors
 from meshnode.front.reply import Reply, close, copy_whole, refuse
 from meshnode.front.streaming import StreamedReply
+from meshnode.front.wishes import read_wishes
 from meshnode.model.job import Job, Label, Priority, Privacy
 
 BACKSTOP_S = 2.0
@@ -81,6 +82,7 @@ def make_job(request: Incoming, request_id: str, doors: Doors, section: FrontSec
         label=_word(headers, "x-meshnode-label", _LABELS, Label.INTERNAL),
         privacy=_word(headers, "x-meshnode-privacy", _PRIVACIES, None),
         priority=_word(headers, "x-meshnode-priority", _PRIORITIES, Priority.NORMAL),
+        wishes=read_wishes(headers),
         # Another trace's form is nobody's fault, and may hold what does not travel.
         traceparent=trace if _TRACEPARENT.fullmatch(trace := headers.get("traceparent", "")) else "",
     )

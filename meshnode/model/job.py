@@ -57,6 +57,24 @@ class Facts:
 
 
 @dataclass(frozen=True, slots=True)
+class Wishes:
+    """What a client asks of the node that it speaks to, and of no other: none of it travels.
+
+    `fanout` servers are raced for the first token; `continues` lets another server go on where one broke; a second
+    request with the same `idempotency_key` gets the first one's answer. `tenant` tells clients apart by the credential
+    that they came with, unreadably.
+    """
+
+    fanout: int = 1
+    continues: bool = False
+    idempotency_key: str = ""
+    tenant: str = ""
+
+
+NO_WISHES = Wishes()
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
     """One request and its envelope.
 
@@ -81,3 +99,4 @@ class Job:
     priority: Priority = Priority.NORMAL
     owner: str = ""
     traceparent: str = ""
+    wishes: Wishes = NO_WISHES

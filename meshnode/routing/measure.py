@@ -83,7 +83,12 @@ class Flight:
     @property
     def units(self) -> float:
         """The prompt's share of the work before the first token, in thousands of tokens."""
-        return self.prompt_tokens / 1000 + BASE_UNITS
+        return units_of(self.prompt_tokens)
+
+
+def units_of(prompt_tokens: int) -> float:
+    """A prompt's share of the work before the first token."""
+    return prompt_tokens / 1000 + BASE_UNITS
 
 
 @dataclass(slots=True, eq=False)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import trio
 from trio.testing import MockClock
 
-from meshnode.dispatch.delivered import Delivered
+from meshnode.dispatch.delivered import Delivered, Patience
 from meshnode.dispatch.watch import Watch
 from meshnode.errors import DeadlineExceeded, PeerFailed, RequestError
 from tests.kit.world import EVENT, LAST
@@ -55,7 +57,7 @@ class Told:
         def ended(_: Delivered, error: RequestError | None, whole: bool) -> None:
             self.ends.append((error.code if error is not None else "", whole))
 
-        return Delivered(inner, {}, silence_s, self.watch, ended)
+        return Delivered(SimpleNamespace(answer=inner, first=b""), {}, Patience(silence_s), self.watch, ended)
 
 
 async def test_read_to_the_end_it_was_whole() -> None:

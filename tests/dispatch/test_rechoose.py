@@ -13,6 +13,8 @@ import trio
 from trio.testing import MockClock
 
 from meshnode.dispatch import ways, wire
+from meshnode.dispatch.asking import ask
+from meshnode.dispatch.pursuit import Role, Try
 from meshnode.dispatch.rechoose import target_for
 from meshnode.dispatch.ways import Way
 from meshnode.model.ids import NodeId
@@ -145,7 +147,7 @@ async def test_an_open_job_whose_server_died_is_served_by_another_at_once(
 ) -> None:
     async with world(tmp_path) as where:
         origin, relay, engines = await three_servers(where, "sealed")
-        view, dispatcher = origin.member.view(), origin.dispatcher
+        view = origin.member.view()
         far = where.nodes["far"].id
         stale = origin.router.plan(origin.job("m"), view, NOTHING, Random(1), trio.current_time()).attempts
         meant = next(attempt for attempt in stale if attempt.node == far)
@@ -153,8 +155,9 @@ async def test_an_open_job_whose_server_died_is_served_by_another_at_once(
         with trio.fail_after(5):
             await relay.until_reachable({"origin", "near"})
         flight = origin.router.started(meant, 1, trio.current_time())
-        tried = await dispatcher._try(origin.job("m", privacy=Privacy.OPEN), "j-1", 1, meant, flight)
-        assert b"".join([chunk async for chunk in tried.answer]) == EVENT + LAST
+        order = Try(1, meant, Role.FIRST)
+        tried = await ask(origin.around, origin.job("m", privacy=Privacy.OPEN), "j-1", order, flight)
+        assert b"".join([tried.first, *[chunk async for chunk in tried.answer]]) == EVENT + LAST
         assert [view.name(passed) for passed in tried.path] == ["origin", "relay", "near"]
         assert (engines["near"].served, engines["far"].served) == (1, 0)
 

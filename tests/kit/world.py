@@ -28,7 +28,7 @@ from meshnode.keep.home import Home, Membership
 from meshnode.mesh.member import Member
 from meshnode.model.advert import Advert, ModelOffer
 from meshnode.model.ids import NodeId
-from meshnode.model.job import Job, Label, Privacy
+from meshnode.model.job import NO_WISHES, Job, Label, Privacy, Wishes
 from meshnode.model.names import same_model
 from meshnode.observe.metrics import Metrics
 from meshnode.routing import Router, Seen
@@ -129,6 +129,7 @@ class WorldNode:
     inbound: Inbound
     local: Local
     router: Router
+    around: Surroundings
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
 
     @property
@@ -138,6 +139,7 @@ class WorldNode:
     def job(
         self, model: str, *, stream: bool = True, timeout_s: float = 60.0, text: str = "hi",
         label: Label = Label.INTERNAL, privacy: Privacy | None = None,
+        wishes: Wishes = NO_WISHES,
     ) -> Job:  # fmt: skip
         body = b'{"model":"%s","stream":%s,"messages":[{"role":"user","content":"%s"}]}' % (
             model.encode(),
@@ -146,7 +148,9 @@ class WorldNode:
         )
         deadline = trio.current_time() + timeout_s
         facts = read_facts(ROUTE, body, {})
-        return Job(secrets.token_hex(8), ROUTE, body, facts, self.id, deadline, label=label, privacy=privacy)
+        return Job(
+            secrets.token_hex(8), ROUTE, body, facts, self.id, deadline, label=label, privacy=privacy, wishes=wishes
+        )
 
     async def ask(self, model: str, **options: Any) -> Delivered:
         return await self.dispatcher.dispatch(self.job(model, **options))
@@ -248,7 +252,7 @@ class World:
         watch = Watch()
         serving.append(Inbound(around, Seen(1000, 900.0), 1 << 20))
         dispatcher = Dispatcher(around, config.dispatch, watch, Random(self._seed))
-        node = WorldNode(name, home, member, dispatcher, serving[0], local, router)
+        node = WorldNode(name, home, member, dispatcher, serving[0], local, router, around)
         self.nodes[name] = node
         await self._nursery.start(self._live, node, watch)
         member.describe(

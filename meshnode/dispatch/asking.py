@@ -1,0 +1,72 @@
+"""Asks one server for an answer: at this node's own door, or at another node's over the way that is found to it.
+
+Not for whom to ask nor for asking again (pursuit.py, chase.py). Counterparts: local.py and remote.py, the doors.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import trio
+
+from meshnode.dialects import first_event_is_error, from_event
+from meshnode.dialects.facts import rewrite_model
+from meshnode.dispatch import remote, ways, wire
+from meshnode.model.ids import NodeId
+from meshnode.routing import Flight
+
+if TYPE_CHECKING:
+    from meshnode.dispatch.dispatcher import Surroundings
+    from meshnode.dispatch.pursuit import Try
+    from meshnode.model.answer import Answer
+    from meshnode.model.job import Job
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """A server that answered. `first`: the first bytes of its body, read already. `path`: the nodes that the answer
+    came by; `privacy`: what those between could read."""
+
+    answer: Answer
+    first: bytes
+    path: tuple[NodeId, ...]
+    privacy: str
+    order: Try
+    flight: Flight
+
+
+async def ask(around: Surroundings, job: Job, sent_as: str, order: Try, flight: Flight) -> Tried:
+    """The answer of the server that `order` names, once its first bytes are here; other nodes know the job as
+    `sent_as`. Raises RequestError."""
+    attempt, asked = order.attempt, job
+    if attempt.model != job.facts.model:
+        facts = dataclasses.replace(job.facts, model=attempt.model)
+        job = dataclasses.replace(job, body=rewrite_model(job.body, attempt.model), facts=facts)
+    answer: Answer
+    if attempt.node == around.me:
+        answer, path, privacy = await around.local.serve(job), attempt.path, ways.DIRECT
+    else:
+        way = await ways.find(around, job, attempt)
+        sent, now = dataclasses.replace(job, id=sent_as), trio.current_time()
+        envelope = wire.envelope_of(sent, order.number, attempt.node, now, free=ways.free(asked, attempt, way))
+        answer = await remote.ask(way.link, envelope, job.body, around.me, around.view().name(attempt.node))
+        path, privacy = ways.passed(way, answer.headers), way.privacy
+    return Tried(answer, await _first(answer), path, privacy, order, flight)
+
+
+async def _first(answer: Answer) -> bytes:
+    """The first bytes of its body, which its maker has waited for. Raises what a stream that begins with an error
+    says: that is no answer yet, and another server may have one."""
+    try:
+        first = await answer.__anext__()
+        if b'"error"' in first and answer.status == 200 and first_event_is_error(first):
+            raise from_event(first)
+    except StopAsyncIteration:
+        return b""
+    except BaseException:
+        with trio.CancelScope(shield=True):
+            await answer.aclose()
+        raise
+    return first

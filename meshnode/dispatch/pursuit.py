@@ -1,0 +1,236 @@
+"""The course of one request until its first byte: who is asked, who is asked besides, who again, and who has won. Pure.
+
+Events in, commands out. Each request ends in one `Win` or one `Lose`; after it nobody is asked. Not for which server is
+next (course.py) nor for asking (chase.py), which performs what is commanded here. requests.md §3.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable
+from dataclasses import dataclass
+from random import Random
+
+from meshnode.dispatch.course import Course
+from meshnode.model.ids import NodeId
+from meshnode.routing import Attempt
+from meshnode.routing.budget import HedgeBudget, RetryBudget
+
+
+class Role(enum.Enum):
+    """Why a server is asked: as the first, with others at once, since the first is late, or after others failed."""
+
+    FIRST = "first"
+    RACER = "racer"
+    HEDGE = "hedge"
+    RETRY = "retry"
+
+
+class Fault(enum.Enum):
+    """What came in place of an answer. FINAL is what no other server would mend."""
+
+    BROKEN = "broken"
+    FULL = "full"
+    FINAL = "final"
+
+
+class Why(enum.Enum):
+    """Why a request was given up."""
+
+    FINAL = "no other server would do better"
+    NOBODY = "no server is left"
+    BUDGET = "too many requests are being retried"
+
+
+@dataclass(frozen=True, slots=True)
+class Begin:
+    """The request is here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """The first bytes of an attempt's answer are here."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """An attempt ended without. `cut`: the way broke behind its first relay, which says nothing of the server."""
+
+    number: int
+    fault: Fault
+    cut: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Woke:
+    """It is `next_wakeup()`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Try:
+    """Ask the server of `attempt`, as the `number`th, counted from 1."""
+
+    number: int
+    attempt: Attempt
+    role: Role
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """Cancel an attempt that runs: another was quicker. It has not failed."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Win:
+    """Deliver the answer of this attempt."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Lose:
+    """End the request with an error: the first that was FINAL, else the last."""
+
+    why: Why
+
+
+Event = Begin | Answered | Failed | Woke
+Command = Try | Drop | Win | Lose
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """`at_once` servers are raced; `late_s` says after how long a server is later than usual (None: unknown, or the
+    request may not be hedged); `load` how busy the servers are, of which `hedge_load` forbids hedging."""
+
+    at_once: int
+    late_s: Callable[[Attempt], float | None]
+    load: Callable[[], float]
+    hedge_load: float
+    backoff_s: float
+
+
+class Pursuit:
+    """The machine of one request. `course` gives the servers in turn and bounds the attempts; the budgets are those of
+    the whole node."""
+
+    def __init__(self, course: Course, rules: Rules, retries: RetryBudget, hedges: HedgeBudget, rng: Random) -> None:
+        self._course = course
+        self._rules = rules
+        self._retries = retries
+        self._hedges = hedges
+        self._rng = rng
+        self._running: dict[int, Attempt] = {}
+        self._asked: set[NodeId] = set()
+        self._next: Attempt | None = None
+        self._retry_at: float | None = None
+        self._hedge_at: float | None = None
+        self._full = 0
+        self._fault: Fault | None = None
+        self.made = 0
+        self.raced = 0
+        self.hedged = False
+        self.ended = False
+
+    def next_wakeup(self) -> float | None:
+        """When to tell that it `Woke`."""
+        return self._retry_at if self._retry_at is not None else self._hedge_at
+
+    def handle(self, event: Event, now: float) -> list[Command]:
+        """What is to be done. Events that come after the end, or of an attempt that is over, change nothing."""
+        if self.ended:
+            return []
+        match event:
+            case Begin():
+                return self._begin(now)
+            case Answered(number):
+                return self._answered(number)
+            case Failed():
+                return self._failed(event, now)
+            case Woke():
+                return self._woke(now)
+
+    def _begin(self, now: float) -> list[Command]:
+        self._retries.request(now)
+        self._hedges.request()
+        tries: list[Command] = []
+        racing = self._rules.at_once > 1
+        while len(tries) < self._rules.at_once and (attempt := self._course.next()) is not None:
+            tries.append(self._try(attempt, Role.RACER if racing else Role.FIRST))
+        if not tries:
+            return self._lose(Why.NOBODY)
+        self.raced = len(tries)
+        # Looked at first of all, because it is nearly always spent, and a timer costs.
+        if not racing and self._hedges.left():
+            late_s = self._rules.late_s(self._running[1])
+            self._hedge_at = now + late_s if late_s is not None else None
+        return tries
+
+    def _answered(self, number: int) -> list[Command]:
+        if self._running.pop(number, None) is None:
+            return []
+        losers = list(self._running)
+        self._end()
+        return [*(Drop(loser) for loser in losers), Win(number)]
+
+    def _failed(self, event: Failed, now: float) -> list[Command]:
+        attempt = self._running.pop(event.number, None)
+        if attempt is None:
+            return []
+        self._hedge_at = None
+        self._full += event.fault is Fault.FULL
+        if self._fault is not Fault.FINAL:
+            self._fault = event.fault
+        if event.fault is not Fault.FINAL:
+            self._course.failed(attempt, cut=event.cut)
+        if self._running:
+            return []
+        return self._lose(Why.FINAL) if self._fault is Fault.FINAL else self._again(now)
+
+    def _again(self, now: float) -> list[Command]:
+        attempt = self._course.next()
+        if attempt is None:
+            return self._lose(Why.NOBODY)
+        if not self._retries.spend(now):
+            return self._lose(Why.BUDGET)
+        hammered = attempt.node in self._asked or (self._full > 1 and self._full == self.made)
+        if not hammered:
+            return [self._try(attempt, Role.RETRY)]
+        doubled_s = self._rules.backoff_s * 2 ** (self.made - 1)
+        self._next, self._retry_at = attempt, now + doubled_s * (0.5 + self._rng.random())
+        return []
+
+    def _woke(self, now: float) -> list[Command]:
+        if self._retry_at is not None and now >= self._retry_at and self._next is not None:
+            attempt, self._next, self._retry_at = self._next, None, None
+            return [self._try(attempt, Role.RETRY)]
+        if self._hedge_at is None or now < self._hedge_at:
+            return []
+        self._hedge_at = None
+        if not self._hedges.left() or self._rules.load() > self._rules.hedge_load:
+            return []
+        other = self._course.next()
+        if other is None:
+            return []
+        self._hedges.spend()
+        self.hedged = True
+        return [self._try(other, Role.HEDGE)]
+
+    def _try(self, attempt: Attempt, role: Role) -> Try:
+        self.made += 1
+        self._running[self.made] = attempt
+        self._asked.add(attempt.node)
+        return Try(self.made, attempt, role)
+
+    def _lose(self, why: Why) -> list[Command]:
+        self._end()
+        return [Lose(why)]
+
+    def _end(self) -> None:
+        self.ended = True
+        self._running.clear()
+        self._retry_at = self._hedge_at = None

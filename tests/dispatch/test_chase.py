@@ -1,0 +1,153 @@
+"""Several servers asked for one answer: the quickest is delivered, the others are let go and not blamed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from meshnode.errors import EngineFailed, Overloaded
+from meshnode.model.job import Label, Wishes
+from meshnode.routing.measure import Flight
+from tests.kit.world import EVENT, LAST, ScriptedEngine, World, WorldNode, world
+
+ERROR = b'data: {"error":{"message":"out of memory","code":500}}\n\n'
+
+
+async def servers(where: World, *engines: ScriptedEngine) -> WorldNode:
+    """An asker, and as many servers as there are engines: s0, s1, …"""
+    for number, engine in enumerate(engines):
+        await where.add(f"s{number}", engine=engine)
+    names = tuple(f"s{number}" for number in range(len(engines)))
+    asker = await where.add("asker", peers=names)
+    for name in names:
+        await asker.until_reachable(set(names), model_of=name)
+    return asker
+
+
+def failing(asker: WorldNode) -> list[float]:
+    return [record.tries for record in asker.router.known.measurements.of("m").values()]
+
+
+async def test_a_race_delivers_the_quickest_and_cancels_the_others(tmp_path: Path, autojump_clock: MockClock) -> None:
+    async with world(tmp_path) as where:
+        engines = [ScriptedEngine("m", [wait_s, EVENT, LAST]) for wait_s in (30.0, 1.0, 20.0)]
+        asker = await servers(where, *engines)
+        answer, body = await asker.ask_whole("m", wishes=Wishes(fanout=3))
+        assert body == EVENT + LAST
+        assert answer.headers["x-meshnode-node"] == "s1"
+        assert answer.headers["x-meshnode-fanout"] == answer.headers["x-meshnode-attempts"] == "3"
+        assert answer.headers["x-meshnode-reason"] == "quickest of 3 asked at once"
+        with trio.fail_after(1.0):
+            for engine in engines:
+                await engine.until(running=0)
+        assert [engine.cut for engine in engines] == [1, 0, 1]
+        assert failing(asker) == [1.0, 1.0, 1.0]
+        assert all(record.outstanding == 0 for record in asker.router.known.measurements.of("m").values())
+
+
+async def test_answers_that_come_together_leave_nobody_running(tmp_path: Path, autojump_clock: MockClock) -> None:
+    async with world(tmp_path) as where:
+        engines = [ScriptedEngine("m", [1.0, EVENT, 1000.0, LAST]) for _ in range(3)]
+        asker = await servers(where, *engines)
+        answer = await asker.ask("m", wishes=Wishes(fanout=3))
+        await trio.sleep(0.5)
+        await trio.testing.wait_all_tasks_blocked()
+        assert sum(engine.running for engine in engines) == 1
+        await answer.aclose()
+        with trio.fail_after(1.0):
+            for engine in engines:
+                await engine.until(running=0)
+        assert asker.dispatcher.running == 0
+
+
+async def test_a_race_whose_client_leaves_leaves_nobody_running(tmp_path: Path, autojump_clock: MockClock) -> None:
+    async with world(tmp_path) as where:
+        engines = [ScriptedEngine("m", [1000.0, LAST]) for _ in range(2)]
+        asker = await servers(where, *engines)
+        with trio.move_on_after(2.0):
+            await asker.ask("m", wishes=Wishes(fanout=2))
+        with trio.fail_after(1.0):
+            for engine in engines:
+                await engine.until(running=0)
+        assert [engine.cut for engine in engines] == [1, 1]
+        assert asker.dispatcher.running == 0
+
+
+async def test_what_is_sensitive_is_never_raced(tmp_path: Path, autojump_clock: MockClock) -> None:
+    async with world(tmp_path) as where:
+        mine, other = ScriptedEngine("m"), ScriptedEngine("m")
+        await where.add("other", engine=other)
+        node = await where.add("node", peers=("other",), engine=mine)
+        await node.until_reachable({"other"}, model_of="other")
+        answer, _ = await node.ask_whole("m", label=Label.SENSITIVE, wishes=Wishes(fanout=4))
+        assert "x-meshnode-fanout" not in answer.headers
+        assert other.served == 0
+
+
+async def hedged(where: World, first_s: float) -> tuple[WorldNode, dict[str, ScriptedEngine]]:
+    """This node's engine, which usually answers after a second and now takes `first_s`, and a quick peer."""
+    engines = {"node": ScriptedEngine("m", [first_s, EVENT, LAST]), "peer": ScriptedEngine("m", [0.5, EVENT, LAST])}
+    await where.add("peer", engine=engines["peer"])
+    node = await where.add("node", peers=("peer",), engine=engines["node"])
+    await node.until_reachable({"peer"}, model_of="peer")
+    for _ in range(60):
+        node.dispatcher.hedges.request()
+        node.dispatcher.usual.add(Flight(node.id, "m", 0, 0.0), 1.0)
+    return node, engines
+
+
+async def test_a_small_request_that_is_late_is_asked_elsewhere_too(tmp_path: Path, autojump_clock: MockClock) -> None:
+    async with world(tmp_path) as where:
+        node, engines = await hedged(where, 50.0)
+        began = trio.current_time()
+        answer, body = await node.ask_whole("m")
+        assert body == EVENT + LAST
+        assert trio.current_time() - began < 3.0
+        assert (answer.headers["x-meshnode-node"], answer.headers["x-meshnode-hedged"]) == ("peer", "won")
+        assert answer.headers["x-meshnode-attempts"] == "2"
+        assert (engines["node"].cut, engines["node"].running) == (1, 0)
+        assert failing(node) == [1.0, 1.0]
+
+
+@pytest.mark.parametrize("options", [{"stream": False}, {"text": "x" * 9000}, {"label": Label.SENSITIVE}], ids=str)
+async def test_what_is_whole_large_or_sensitive_is_never_hedged(
+    tmp_path: Path, autojump_clock: MockClock, options: dict[str, object]
+) -> None:
+    async with world(tmp_path) as where:
+        node, engines = await hedged(where, 50.0)
+        answer, _ = await node.ask_whole("m", **options)
+        assert "x-meshnode-hedged" not in answer.headers
+        assert engines["peer"].served == 0
+
+
+async def test_a_request_that_is_in_time_is_not_hedged(tmp_path: Path, autojump_clock: MockClock) -> None:
+    async with world(tmp_path) as where:
+        node, engines = await hedged(where, 0.9)
+        answer, _ = await node.ask_whole("m")
+        assert "x-meshnode-hedged" not in answer.headers
+        assert engines["peer"].served == 0
+
+
+async def test_a_stream_that_begins_with_an_error_is_tried_elsewhere(tmp_path: Path, autojump_clock: MockClock) -> None:
+    async with world(tmp_path) as where:
+        bad, good = ScriptedEngine("m", [ERROR]), ScriptedEngine("m")
+        await where.add("other", engine=good)
+        node = await where.add("node", peers=("other",), engine=bad)
+        await node.until_reachable({"other"}, model_of="other")
+        answer, body = await node.ask_whole("m")
+        assert body == EVENT + LAST
+        assert answer.headers["x-meshnode-attempts"] == "2"
+        assert bad.running == 0
+
+
+async def test_a_mesh_in_trouble_is_retried_within_the_budget(tmp_path: Path, autojump_clock: MockClock) -> None:
+    async with world(tmp_path) as where:
+        engines = [ScriptedEngine("m", refuse=EngineFailed("broken")) for _ in range(3)]
+        asker = await servers(where, *engines)
+        for _ in range(40):
+            with pytest.raises((EngineFailed, Overloaded)):
+                await asker.ask("m")
+        assert sum(engine.served for engine in engines) == 40 + 10

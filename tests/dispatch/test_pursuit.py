@@ -1,0 +1,232 @@
+"""The machine of one request, in every order of answers, failures and wakings: one end, and asking within bounds."""
+
+from __future__ import annotations
+
+from collections import deque
+from random import Random
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from meshnode.dispatch.pursuit import (
+    Answered,
+    Begin,
+    Command,
+    Drop,
+    Failed,
+    Fault,
+    Lose,
+    Pursuit,
+    Role,
+    Rules,
+    Try,
+    Why,
+    Win,
+    Woke,
+)
+from meshnode.routing import Attempt
+from meshnode.routing.budget import HedgeBudget, RetryBudget
+from tests.routing.build import node
+
+FULL, BROKEN, FINAL = Fault.FULL, Fault.BROKEN, Fault.FINAL
+
+
+class Servers:
+    """In the place of a Course: servers by number, `most` of them; a way that was cut is tried again."""
+
+    def __init__(self, *numbers: int, most: int = 3) -> None:
+        self.waiting = deque(self.attempt(number) for number in numbers)
+        self.most = most
+        self.number = 0
+
+    @staticmethod
+    def attempt(number: int) -> Attempt:
+        return Attempt(node(number), "m", (node(0), node(number)), None)  # type: ignore[arg-type] # nobody looks
+
+    def next(self) -> Attempt | None:
+        if self.number >= self.most or not self.waiting:
+            return None
+        self.number += 1
+        return self.waiting.popleft()
+
+    def failed(self, attempt: Attempt, *, cut: bool = False) -> None:
+        if cut:
+            self.waiting.append(attempt)
+
+
+def pursuit(
+    *numbers: int, at_once: int = 1, late_s: float | None = None, load: float = 0.0, most: int = 3,
+    retries: RetryBudget | None = None, saved: int = 100,
+) -> Pursuit:  # fmt: skip
+    hedges = HedgeBudget(0.02)
+    for _ in range(saved):
+        hedges.request()
+    rules = Rules(at_once, lambda _: late_s, lambda: load, 0.7, 0.1)
+    course: Any = Servers(*numbers, most=most)
+    return Pursuit(course, rules, retries or RetryBudget(0.2, 10.0, 1.0), hedges, Random(1))
+
+
+def shape(commands: list[Command]) -> list[Any]:
+    return [(c.number, c.role) if isinstance(c, Try) else c for c in commands]
+
+
+def test_the_first_answer_wins() -> None:
+    machine = pursuit(1, 2)
+    assert shape(machine.handle(Begin(), 0.0)) == [(1, Role.FIRST)]
+    assert machine.handle(Answered(1), 1.0) == [Win(1)]
+    assert machine.handle(Failed(1, BROKEN), 2.0) == []
+
+
+def test_the_next_is_asked_at_once_and_no_more_than_two() -> None:
+    machine = pursuit(1, 2, 3, 4)
+    machine.handle(Begin(), 0.0)
+    assert shape(machine.handle(Failed(1, BROKEN), 0.0)) == [(2, Role.RETRY)]
+    assert shape(machine.handle(Failed(2, FULL), 0.0)) == [(3, Role.RETRY)]
+    assert machine.handle(Failed(3, BROKEN), 0.0) == [Lose(Why.NOBODY)]
+
+
+def test_what_no_server_would_mend_ends_it() -> None:
+    machine = pursuit(1, 2)
+    machine.handle(Begin(), 0.0)
+    assert machine.handle(Failed(1, FINAL), 0.0) == [Lose(Why.FINAL)]
+
+
+def test_where_too_much_is_retried_nothing_more_is() -> None:
+    spent = RetryBudget(0.2, 10.0, 1.0)
+    while spent.spend(0.0):
+        pass
+    machine = pursuit(1, 2, retries=spent)
+    machine.handle(Begin(), 0.0)
+    assert machine.handle(Failed(1, BROKEN), 0.0) == [Lose(Why.BUDGET)]
+
+
+@pytest.mark.parametrize("cut", [True, False])
+def test_the_same_server_is_not_asked_again_at_once(cut: bool) -> None:
+    machine = pursuit(1, *([] if cut else [1]))
+    machine.handle(Begin(), 0.0)
+    assert machine.handle(Failed(1, BROKEN, cut=cut), 5.0) == []
+    wakeup = machine.next_wakeup()
+    assert wakeup is not None
+    assert 5.05 <= wakeup <= 5.15
+    assert machine.handle(Woke(), 5.0) == []
+    assert shape(machine.handle(Woke(), wakeup)) == [(2, Role.RETRY)]
+
+
+def test_a_mesh_that_is_full_everywhere_is_given_a_moment() -> None:
+    machine = pursuit(1, 2, 3)
+    machine.handle(Begin(), 0.0)
+    assert shape(machine.handle(Failed(1, FULL), 0.0)) == [(2, Role.RETRY)]
+    assert machine.handle(Failed(2, FULL), 0.0) == []
+    assert machine.next_wakeup() is not None
+
+
+def test_a_late_first_is_hedged_and_the_loser_dropped() -> None:
+    machine = pursuit(1, 2, late_s=2.0)
+    machine.handle(Begin(), 0.0)
+    assert machine.next_wakeup() == 2.0
+    assert shape(machine.handle(Woke(), 2.0)) == [(2, Role.HEDGE)]
+    assert machine.hedged
+    assert machine.handle(Answered(2), 3.0) == [Drop(1), Win(2)]
+
+
+def test_a_hedge_that_fails_leaves_the_first_running() -> None:
+    machine = pursuit(1, 2, 3, late_s=2.0)
+    machine.handle(Begin(), 0.0)
+    machine.handle(Woke(), 2.0)
+    assert machine.handle(Failed(2, BROKEN), 3.0) == []
+    assert machine.handle(Answered(1), 4.0) == [Win(1)]
+
+
+def test_the_busy_and_the_spent_are_not_hedged() -> None:
+    busy = pursuit(1, 2, late_s=2.0, load=0.71)
+    busy.handle(Begin(), 0.0)
+    assert busy.handle(Woke(), 2.0) == []
+    assert busy.next_wakeup() is None
+    spent = pursuit(1, 2, late_s=2.0, saved=10)
+    spent.handle(Begin(), 0.0)
+    assert spent.next_wakeup() is None
+
+
+def test_racers_start_together_and_one_is_delivered() -> None:
+    machine = pursuit(1, 2, 3, at_once=3)
+    assert shape(machine.handle(Begin(), 0.0)) == [(n, Role.RACER) for n in (1, 2, 3)]
+    assert machine.handle(Failed(1, FINAL), 0.5) == []
+    assert machine.handle(Answered(3), 1.0) == [Drop(2), Win(3)]
+    assert machine.raced == 3
+
+
+class AnyOrder(RuleBasedStateMachine):
+    """Whatever happens: one end, bounded attempts, nothing asked after it, nobody left running but dropped."""
+
+    @initialize(
+        servers=st.lists(st.integers(1, 4), min_size=0, max_size=6), at_once=st.integers(1, 4),
+        late_s=st.none() | st.floats(0.1, 3.0), load=st.sampled_from([0.0, 0.9]), most=st.integers(1, 4),
+        spent=st.integers(0, 12),
+    )  # fmt: skip
+    def begin(self, servers: list[int], at_once: int, late_s: float | None, load: float, most: int, spent: int) -> None:
+        self.budget = RetryBudget(0.2, 10.0, 1.0)
+        self.left = 10 - sum(self.budget.spend(0.0) for _ in range(spent))
+        self.machine = pursuit(*servers, at_once=at_once, late_s=late_s, load=load, most=most, retries=self.budget)
+        self.now, self.most, self.load = 0.0, most, load
+        self.running: set[int] = set()
+        self.tries: list[Try] = []
+        self.ends: list[Win | Lose] = []
+        self.perform(self.machine.handle(Begin(), 0.0))
+
+    def perform(self, commands: list[Command]) -> None:
+        for command in commands:
+            assert not self.ends
+            match command:
+                case Try(number):
+                    self.running.add(number)
+                    self.tries.append(command)
+                case Drop(number):
+                    self.running.remove(number)
+                case Win() | Lose():
+                    self.ends.append(command)
+
+    @rule(number=st.integers(1, 6))
+    def answered(self, number: int) -> None:
+        known = number in self.running
+        self.running.discard(number)
+        commands = self.machine.handle(Answered(number), self.now)
+        assert (Win(number) in commands) == (known and not self.over())
+        self.perform(commands)
+
+    @rule(number=st.integers(1, 6), fault=st.sampled_from(Fault), cut=st.booleans())
+    def failed(self, number: int, fault: Fault, cut: bool) -> None:
+        self.running.discard(number)
+        self.perform(self.machine.handle(Failed(number, fault, cut), self.now))
+
+    @rule(later_s=st.floats(0.0, 2.0))
+    def woke(self, later_s: float) -> None:
+        self.now += later_s
+        self.perform(self.machine.handle(Woke(), self.now))
+
+    @precondition(lambda self: self.machine.next_wakeup() is not None)
+    @rule()
+    def woke_when_asked(self) -> None:
+        self.now = max(self.now, self.machine.next_wakeup() or 0.0)
+        self.perform(self.machine.handle(Woke(), self.now))
+
+    def over(self) -> bool:
+        return bool(self.ends)
+
+    @invariant()
+    def keeps_within_bounds(self) -> None:
+        assert len(self.tries) == self.machine.made <= self.most
+        retries = [order for order in self.tries if order.role is Role.RETRY]
+        assert len(retries) <= self.left
+        assert len([order for order in self.tries if order.role is Role.HEDGE]) <= (0 if self.load > 0.7 else 1)
+
+    @invariant()
+    def never_stands_still(self) -> None:
+        assert self.ends or self.running or self.machine.next_wakeup() is not None
+        assert not (self.ends and self.running)
+
+
+TestAnyOrder = AnyOrder.TestCase
+TestAnyOrder.settings = settings(max_examples=150, stateful_step_count=20, suppress_health_check=[HealthCheck.too_slow])

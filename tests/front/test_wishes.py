@@ -1,0 +1,43 @@
+"""Headers that ask something of this node: read exactly, refused with their name, credentials unreadable."""
+
+from __future__ import annotations
+
+import pytest
+
+from meshnode.errors import BadRequest
+from meshnode.front.wishes import read_wishes
+from meshnode.model.job import NO_WISHES, Wishes
+
+
+def test_most_requests_wish_for_nothing() -> None:
+    assert read_wishes({"content-type": "application/json"}) is NO_WISHES
+
+
+def test_wishes_are_read() -> None:
+    headers = {"x-meshnode-fanout": "3", "x-meshnode-failover": "continue", "idempotency-key": "a-1"}
+    assert read_wishes(headers) == Wishes(3, True, "a-1")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("x-meshnode-fanout", "0"),
+        ("x-meshnode-fanout", "5"),
+        ("x-meshnode-fanout", "2.5"),
+        ("x-meshnode-fanout", "\N{SUPERSCRIPT TWO}"),
+        ("x-meshnode-failover", "yes"),
+        ("idempotency-key", "a b"),
+        ("idempotency-key", "x" * 256),
+    ],
+)
+def test_what_makes_no_sense_is_refused_by_name(name: str, value: str) -> None:
+    with pytest.raises(BadRequest) as caught:
+        read_wishes({name: value})
+    assert caught.value.param == name
+
+
+def test_clients_are_told_apart_by_credentials_that_are_not_kept() -> None:
+    one, other = (read_wishes({"authorization": f"Bearer {word}"}).tenant for word in ("canary", "other"))
+    assert one != other
+    assert "canary" not in one
+    assert read_wishes({"authorization": "Bearer canary"}).tenant == one
