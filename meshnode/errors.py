@@ -7,6 +7,7 @@
     ├── IdentityError          a key, certificate or secret file cannot be used
     │   ├── CertificateRefused     signature, time, mesh or key does not fit (identity.Barred: revoked, not pinned)
     │   ├── InviteRefused          unknown, used, expired or for another mesh
+    │   ├── EvidenceRefused        a manifest, an attestation or a receipt does not hold
     │   └── SecretFileError        unreadable, wrong mode, truncated
     ├── EngineUnavailable      a local engine cannot be had: not installed, no model, or it will not start
     ├── LinkError              something between two nodes; the request may go elsewhere
@@ -76,6 +77,10 @@ class CertificateRefused(IdentityError):
 
 class InviteRefused(IdentityError):
     """An invite is unknown, used, expired, or for another mesh."""
+
+
+class EvidenceRefused(IdentityError):
+    """A weight manifest, an attestation or a receipt is forged, stale, somebody else's, or by nobody who is trusted."""
 
 
 class SecretFileError(IdentityError):

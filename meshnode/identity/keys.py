@@ -17,6 +17,8 @@ from meshnode.model.ids import NodeId
 SEED_BYTES = 32
 SIGNATURE_BYTES = 64
 
+_DSSE = b"DSSEv1 "
+
 
 class _SigningKey:
     __slots__ = ("_private", "public")
@@ -46,6 +48,13 @@ class _SigningKey:
         """64 bytes over `context + body`. A context ends with its only NUL, so that none is a prefix of another;
         raises ValueError otherwise."""
         return self._private.sign(_in_context(context, body))
+
+    def sign_envelope(self, encoding: bytes) -> bytes:
+        """64 bytes over a DSSE pre-authentication encoding, which says itself what it is of: no context begins so.
+        Raises ValueError for anything else."""
+        if not encoding.startswith(_DSSE):
+            raise ValueError("not a DSSE encoding")
+        return self._private.sign(encoding)
 
 
 class NodeKey(_SigningKey):

@@ -1,0 +1,34 @@
+"""Ed25519 verification, and the kinds of values that this room's signatures are made of.
+
+Not for signing: that is a callable of whoever holds a key (identity.NodeKey). One key, one use, one context.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from msgspec import Meta
+
+Key = Annotated[bytes, Meta(min_length=32, max_length=32)]
+Digest = Annotated[bytes, Meta(min_length=32, max_length=32)]
+SignatureBytes = Annotated[bytes, Meta(min_length=64, max_length=64)]
+WallTime = Annotated[int, Meta(ge=0, le=2**40)]
+
+Sign = Callable[[bytes, bytes], bytes]
+"""Signs (context, body): NodeKey.sign."""
+
+SignRaw = Callable[[bytes], bytes]
+"""Signs what says itself what it is, as a DSSE encoding does: NodeKey.sign_envelope."""
+
+
+def verified(key: bytes, message: bytes, signature: bytes) -> bool:
+    """Whether the key with this public half signed exactly `message`."""
+    try:
+        Ed25519PublicKey.from_public_bytes(key).verify(signature, message)
+    except (InvalidSignature, ValueError):
+        # ValueError: not 32 bytes, so nobody's key.
+        return False
+    return True
