@@ -99,6 +99,9 @@ class Connection(H2Connection):
             return events
         if frame.stream_id and frame.__class__ is not DataFrame and self._stream_is_closed_by_reset(frame.stream_id):
             # In flight when the stream was reset: read (HPACK needs every block), not answered. See below.
+            if (stream := self.streams.get(frame.stream_id)) is not None and stream.closed:
+                # As h2 does sooner or later: a stream that it still has ends the connection over a late 1xx head.
+                self._closed_streams[frame.stream_id] = self.streams.pop(frame.stream_id).closed_by
             sent = len(self._data_to_send)
             events = super()._receive_frame(frame)
             del self._data_to_send[sent:]

@@ -41,6 +41,13 @@ class Head:
 
 
 @dataclass(frozen=True, slots=True)
+class Beat:
+    """The peer still works at what this side asked for: it has nothing else to say of this stream now."""
+
+    key: StreamKey
+
+
+@dataclass(frozen=True, slots=True)
 class Data:
     """Bytes of a stream. `flow` is what they cost of its window: give it back with `Mux.credit` once they are read."""
 
@@ -98,4 +105,4 @@ class GoneAway:
     """The peer takes no new streams; those that run may finish."""
 
 
-Event = Opened | Head | Data | Trailers | Ended | Reset | Overflowed | Writable | Ponged | GoneAway
+Event = Opened | Head | Beat | Data | Trailers | Ended | Reset | Overflowed | Writable | Ponged | GoneAway

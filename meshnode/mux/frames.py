@@ -62,18 +62,20 @@ class FrameCutter:
     """Takes any cut of one connection's bytes, gives whole judged frames.
 
     After each `receive`: `gone_away` says whether a GOAWAY has ever come; `others` whether that call had frames beside
-    plain DATA, which are cheap to send and cost the receiver work: `heads`, `resets` and `windows` count HEADERS,
-    RST_STREAM and WINDOW_UPDATE, `control` all the rest.
+    plain DATA, which are cheap to send and cost the receiver work: `heads`, `empties`, `resets` and `windows` count
+    HEADERS, DATA of no bytes, RST_STREAM and WINDOW_UPDATE, `control` all the rest.
     """
 
-    __slots__ = ("_block", "_preface", "_rest", "control", "gone_away", "heads", "others", "resets", "windows")
+    __slots__ = (
+        "_block", "_preface", "_rest", "control", "empties", "gone_away", "heads", "others", "resets", "windows",
+    )  # fmt: skip
 
     def __init__(self, *, preface: bool) -> None:
         self._preface = PREFACE_BYTES if preface else 0
         self._rest = b""
         self._block = 0
         self.gone_away = self.others = False
-        self.heads = self.resets = self.windows = self.control = 0
+        self.heads = self.empties = self.resets = self.windows = self.control = 0
 
     def receive(self, data: bytes) -> bytes:
         """The whole frames that `data` completes, joined. Raises ProtocolViolation."""
@@ -81,7 +83,7 @@ class FrameCutter:
             data = self._rest + data
         if self.others:
             self.others = False
-            self.heads = self.resets = self.windows = self.control = 0
+            self.heads = self.empties = self.resets = self.windows = self.control = 0
         size, at, start = len(data), self._preface, 0
         kept = b""
         if size < at:
@@ -127,9 +129,9 @@ class FrameCutter:
                 self._block += length
                 if self._block > MAX_BLOCK_BYTES:
                     raise ProtocolViolation(f"a header block of more than {MAX_BLOCK_BYTES} bytes")
-            case _Kind.DATA if flags & _END_STREAM:
-                pass
+            case _Kind.DATA:
+                self.empties += not flags & _END_STREAM
             case _:
-                # SETTINGS, PING, unknown kinds, and DATA that carries nothing.
+                # SETTINGS, PING and unknown kinds.
                 self.control += 1
         return False

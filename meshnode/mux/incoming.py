@@ -21,6 +21,7 @@ from meshnode.mux import headers as blocks
 from meshnode.mux.events import (
     CANCEL,
     REFUSED_STREAM,
+    Beat,
     Data,
     Ended,
     Event,
@@ -52,7 +53,18 @@ STRAY_FRAMES = 3
 MAX_UNSENT_BYTES = 4 << 20
 """Frames that wait to be sent beside bodies. A peer that makes this end talk and does not listen reaches it."""
 
-_HEADS = (Opened, Head, Trailers)
+RAPID_S = 1.0
+"""A stream that lived so long may be cancelled at no cost. What makes cancelling an attack is that it frees the place of
+a stream at once; of those that are held so long there are no more than `streams` each second. A relay passes on what
+many origins cancel, each of whom it judges by the same rule."""
+
+BEATS = 4
+BEATS_S = 2.5
+"""Signs of life of one stream: so many at once, then one each so often. An honest peer sends one each 5 s, and a pipe
+that stood still brings several together."""
+
+_TOLD = (Opened, Head, Beat, Trailers)
+"""What HEADERS and DATA of no bytes may have told."""
 
 _FOREIGN = (H2Error, HPACKError, HyperframeError, ValueError, LookupError, TypeError, AssertionError)
 """What bytes of a hostile member have made or could make h2, hpack and hyperframe raise."""
@@ -78,6 +90,7 @@ class Incoming:
         self._translate: dict[type[Any], Callable[[Half, Any, float], Event | None]] = {
             h2_events.RequestReceived: self._on_request,
             h2_events.ResponseReceived: self._on_response,
+            h2_events.InformationalResponseReceived: self._on_informational,
             h2_events.TrailersReceived: self._on_trailers,
             h2_events.DataReceived: self._on_data,
             h2_events.StreamEnded: self._on_ended,
@@ -137,9 +150,10 @@ class Incoming:
     def _pay(self, cutter: FrameCutter, events: list[Event], now: float) -> None:
         """Frames that told nothing: of streams that are over, in between, or credit for nothing."""
         strays = 0
-        if cutter.heads or cutter.resets:
-            told = sum([isinstance(event, _HEADS) for event in events])
-            strays = max(0, cutter.heads - told) + max(0, cutter.resets - sum([type(e) is Reset for e in events]))
+        said = cutter.heads + cutter.empties
+        if said or cutter.resets:
+            told = sum([isinstance(event, _TOLD) for event in events])
+            strays = max(0, said - told) + max(0, cutter.resets - sum([type(e) is Reset for e in events]))
         forgiven = min(strays, self._stray_frames)
         self._stray_frames -= forgiven
         cost = strays - forgiven
@@ -183,12 +197,31 @@ class Incoming:
             self.expect_strays()
             return None
         stream = self._table.add(event.stream_id, half)
+        stream.opened_at = now
         return Opened(stream.key, headers, event.stream_ended is not None)
 
     def _on_response(self, half: Half, event: h2_events.ResponseReceived, now: float) -> Event | None:
         headers = blocks.incoming(event.headers, blocks.RESPONSE)
         stream = self._table.find(half, event.stream_id)
         return Head(stream.key, headers, event.stream_ended is not None) if stream is not None else None
+
+    def _on_informational(self, half: Half, event: h2_events.InformationalResponseReceived, now: float) -> Event | None:
+        blocks.incoming(event.headers, blocks.RESPONSE)
+        return self._beat(half, event.stream_id, now)
+
+    def _beat(self, half: Half, number: int, now: float) -> Event | None:
+        """A sign of life of the peer's answer; None where it comes too often, or is none. That costs a control frame:
+        see `_pay`."""
+        stream = self._table.find(half, number)
+        if stream is None or not half.mine:
+            return None
+        if not stream.beats:
+            stream.beats_since = now
+        stream.beats += 1
+        if stream.beats > BEATS + (now - stream.beats_since) / BEATS_S:
+            stream.beats -= 1
+            return None
+        return Beat(stream.key)
 
     def _on_trailers(self, half: Half, event: h2_events.TrailersReceived, now: float) -> Event | None:
         headers = blocks.incoming(event.headers, blocks.TRAILERS)
@@ -201,8 +234,10 @@ class Incoming:
         if half.arrived >= LINK_CREDIT_BYTES:
             half.connection.increment_flow_control_window(half.arrived)
             half.arrived = 0
+        if not flow:
+            return self._beat(half, event.stream_id, now) if event.stream_ended is None else None
         stream = self._table.find(half, event.stream_id)
-        if stream is None or not flow:
+        if stream is None:
             return None
         # Counted here and in `Mux.credit`, not by methods: each chunk passes.
         if not stream.unread:
@@ -230,7 +265,7 @@ class Incoming:
         stream = self._table.find(half, event.stream_id)
         if stream is None:
             return None
-        if not half.mine:
+        if not half.mine and now - stream.opened_at < RAPID_S:
             self._resets.spend(1, now)
         self._table.remove(stream)
         return Reset(stream.key, int(event.error_code))

@@ -24,11 +24,12 @@ class Half:
 
 class Stream:
     """One stream. `local_done` and `remote_done`: END_STREAM was handed to h2, came from the peer. `unread`: bytes that
-    came and were not read, the first of them at `unread_since`. `padded`: sizes of DATA show only in classes."""
+    came and were not read, the first of them at `unread_since`. `padded`: sizes of DATA show only in classes.
+    `opened_at`: when the peer opened it; `beats`: signs of life of its answer, the first of them at `beats_since`."""
 
     __slots__ = (
-        "half", "head_sent", "id", "key", "local_done", "out", "padded", "remote_done", "then_reset", "uncredited",
-        "unread", "unread_since",
+        "beats", "beats_since", "half", "head_sent", "id", "key", "local_done", "opened_at", "out", "padded",
+        "remote_done", "then_reset", "uncredited", "unread", "unread_since",
     )  # fmt: skip
 
     def __init__(self, key: StreamKey, half: Half) -> None:
@@ -38,6 +39,7 @@ class Stream:
         self.head_sent = half.mine
         self.out = Outgoing()
         self.uncredited = self.unread = 0
-        self.unread_since = 0.0
+        self.unread_since = self.opened_at = self.beats_since = 0.0
+        self.beats = 0
         self.then_reset: int | None = None
         self.local_done = self.remote_done = self.padded = False

@@ -30,13 +30,17 @@ class LinkStream:
 
     __slots__ = (
         "_chunks", "_ended", "_error", "_finished", "_flow", "_head", "_key", "_link", "_readable", "_writable",
-        "cancel_scope", "trailers",
+        "cancel_scope", "heard", "said", "trailers",
     )  # fmt: skip
 
     def __init__(
         self, link: Link, key: StreamKey, *, finished: bool = False, cancel_scope: trio.CancelScope | None = None
     ) -> None:
-        """`finished`: nothing follows the head. `cancel_scope`: who serves this stream, if the peer opened it."""
+        """`finished`: nothing follows the head. `cancel_scope`: who serves this stream, if the peer opened it.
+
+        `heard` and `said` become true whenever something of this stream came or left; whoever watches over the stream
+        sets them back (dispatch.leases).
+        """
         self._link = link
         self._key = key
         self._chunks: list[bytes] = []
@@ -48,6 +52,7 @@ class LinkStream:
         self._ended = False
         self._finished = finished
         self.cancel_scope = cancel_scope
+        self.heard = self.said = False
         self.trailers: Mapping[str, str] = {}
 
     async def head(self) -> Mapping[str, str]:
@@ -98,10 +103,12 @@ class LinkStream:
             link_room = self._link.room()
             room = min(self._link.mux.window(self._key), link_room)
             if room >= len(rest):
+                self.said = True
                 self._link.mux.send(self._key, bytes(rest))
                 self._link.flush()
                 return
             if room > 0:
+                self.said = True
                 self._link.mux.send(self._key, bytes(rest[:room]))
                 self._link.flush()
                 rest = memoryview(rest)[room:]
@@ -123,6 +130,13 @@ class LinkStream:
         raises."""
         self._check_writing()
         self._link.mux.pad(self._key)
+
+    def beat(self) -> None:
+        """Tell the peer that its request is being worked at. Waits for nothing, and a stream that is over has nobody to
+        be told."""
+        if self._error is None and not self._finished and self._link.reason is None:
+            self._link.mux.beat(self._key)
+            self._link.flush()
 
     async def finish(self, trailers: Headers = ()) -> None:
         """Nothing more will be sent; `trailers` follow what was. Does not wait until it has left."""
@@ -187,11 +201,13 @@ class LinkStream:
     def arrived_head(self, headers: Headers) -> None:
         """The head came."""
         self._head = dict(headers)
+        self.heard = True
         self._wake_reader()
 
     def arrived(self, data: bytes, flow: int) -> None:
         """Bytes came; `flow` is what they cost of the window."""
         self._flow += flow
+        self.heard = True
         if data:
             if len(self._chunks) >= MAX_CHUNKS:
                 self._chunks = [b"".join(self._chunks)]

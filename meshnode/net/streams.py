@@ -14,6 +14,7 @@ from meshnode.errors import LinkClosed, LinkError, StreamReset
 from meshnode.mux import (
     CANCEL,
     INTERNAL_ERROR,
+    Beat,
     Data,
     Ended,
     Event,
@@ -69,6 +70,9 @@ class Streams:
             case Head(key, headers, _):
                 if (stream := self._by_key.get(key)) is not None:
                     stream.arrived_head(headers)
+            case Beat(key):
+                if (stream := self._by_key.get(key)) is not None:
+                    stream.heard = True
             case Trailers(key, headers):
                 if (stream := self._by_key.get(key)) is not None:
                     stream.arrived_trailers(headers)

@@ -316,6 +316,16 @@ class TestHonest:
             pair.settle()
             assert pair.dialer.streams == pair.listener.streams == 0
 
+    def test_a_relay_may_pass_on_what_many_origins_cancel_after_a_while(self) -> None:
+        pair = Pair(replace(SECTION, resets_per_min=1, streams=64))
+        for _ in range(100):
+            keys = [pair.ask() for _ in range(60)]
+            pair.now += incoming.RAPID_S
+            for key in keys:
+                pair.dialer.reset(key, CANCEL)
+            pair.settle()
+        assert pair.listener.streams == 0
+
     def test_credit_for_what_was_sent_is_not_counted(self) -> None:
         section = replace(SECTION, stream_window_bytes=2048, control_frames_per_min=30, streams=4)
         pair = Pair(section)

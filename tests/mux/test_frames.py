@@ -62,7 +62,7 @@ def test_kinds_that_links_do_not_use_are_refused(frame: Frame) -> None:
 def test_data_that_carries_nothing_counts_unless_it_ends_a_stream() -> None:
     cutter = FrameCutter(preface=False)
     cutter.receive(DataFrame(1, b"").serialize() * 3 + DataFrame(1, b"", flags=["END_STREAM"]).serialize())
-    assert cutter.control == 3
+    assert cutter.empties == 3
 
 
 def test_a_budget_fills_with_time_and_with_good_behaviour() -> None:
