@@ -29,7 +29,7 @@ _REASONS = {
     413: "The request body is larger than this node accepts",
     431: "The request's headers are larger than this node accepts",
     500: "The request failed inside this node",
-    501: "Upgrades, CONNECT and proxying are not supported",
+    501: "Upgrades, CONNECT, proxying and methods in lower case are not supported",
     503: "This node has too many connections",
     505: "HTTP/2 is not spoken here; use HTTP/1.1",
 }
@@ -148,6 +148,9 @@ class PlainProtocol(H11Protocol):
         self._to_head = event.method == b"HEAD"
         if event.http_version not in (b"1.1", b"1.0"):
             raise _Refused(505)
+        # Methods have one case (RFC 9110 §9.1). Hypercorn would take `head` for HEAD, h11 would not: half an answer.
+        if event.method != event.method.upper():
+            raise _Refused(501)
         if event.method == b"CONNECT" or not event.target.startswith(b"/"):
             raise _Refused(501)
         for name, value in event.headers:

@@ -69,6 +69,7 @@ class TestWhatIsRefused:
             (HEAD + b"upgrade: websocket\r\ncontent-length: 0\r\n\r\n", 501),
             (b"CONNECT example.org:443 HTTP/1.1\r\nhost: example.org\r\n\r\n", 501),
             (b"GET http://example.org/ HTTP/1.1\r\nhost: example.org\r\n\r\n", 501),
+            (b"head /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n", 501),
             (b"OPTIONS * HTTP/1.1\r\nhost: localhost\r\n\r\n", 501),
             (PREFACE, 505),
             (b"GET / HTTP/1.1\r\n\r\n", 400),

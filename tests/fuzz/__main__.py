@@ -1,11 +1,13 @@
 """`python -m tests.fuzz [SECONDS] [TARGET...]`: fuzz targets, two at a time, each in a process of its own.
 
 Prints executions and coverage of each; exits non-zero when any has found something. What it found lies under
-`crashes/`, and becomes a file of the corpus with the change that mends it. Counterpart: one.py, the process of one.
+`crashes/`, and becomes a file of the corpus with the change that mends it. FUZZ_SEED in the environment fixes where
+each begins, so that two runs of one commit meet the same inputs. Counterpart: one.py, the process of one.
 """
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -30,6 +32,11 @@ ALLOCATION_MB = 256
 """At once, from inputs of at most 8 KiB."""
 
 INPUT_BYTES = 8192
+RANDOM = "0"
+"""libFuzzer's word for a new seed each time."""
+
+SEED = os.environ.get("FUZZ_SEED", RANDOM)
+
 START_S = 120
 """Beyond the time for fuzzing: instrumenting the modules, and the corpus once."""
 
@@ -56,10 +63,13 @@ def fuzz(name: str, seconds: int) -> Outcome:
         sys.executable, "-m", "tests.fuzz.one", name, str(grown), str(HERE / "corpus" / name),
         f"-max_total_time={seconds}", f"-artifact_prefix={crashes}/", f"-timeout={INPUT_S}",
         f"-rss_limit_mb={MEMORY_MB}", f"-malloc_limit_mb={ALLOCATION_MB}", f"-max_len={INPUT_BYTES}",
-        "-print_final_stats=1",
+        "-print_final_stats=1", f"-seed={SEED}",
     ]  # fmt: skip
+    surroundings = {**os.environ, **({"PYTHONHASHSEED": SEED} if SEED != RANDOM else {})}
     try:
-        ran = subprocess.run(line, cwd=ROOT, capture_output=True, timeout=seconds + START_S, check=False)
+        ran = subprocess.run(
+            line, cwd=ROOT, env=surroundings, capture_output=True, timeout=seconds + START_S, check=False
+        )
         code, said = ran.returncode, (ran.stdout + ran.stderr).decode(errors="replace")
     except subprocess.TimeoutExpired as error:
         code, said = -1, (error.stderr or b"").decode(errors="replace") + "\nit did not end\n"

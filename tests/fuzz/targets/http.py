@@ -175,5 +175,6 @@ def seeds() -> dict[str, bytes]:
         "smuggled": b"\x18" * 4 + b"\x00\x00" + b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 4\r\n"
         b"transfer-encoding: chunked\r\n\r\n0\r\n\r\nGET /admin HTTP/1.1\r\n\r\n",
         "head-refused": b"\x18" * 4 + b"\x00\x00" + b"HEAD * HTTP/1.1\r\nhost: a\r\n\r\n",
+        "head-in-lower-case": b"\x18" * 4 + b"\x00\x00" + b"head /x HTTP/1.1\r\nhost: a\r\n\r\n",
         "other-protocols": b"\xff" * 4 + b"\x00\x03\x05\x04\x06",
     }
