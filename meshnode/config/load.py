@@ -14,6 +14,7 @@ from typing import Any, get_type_hints
 
 import msgspec
 
+from meshnode.config.cloud import CloudSection
 from meshnode.config.dispatch import DispatchSection
 from meshnode.config.engine import EngineSection
 from meshnode.config.front import FrontSection
@@ -37,6 +38,7 @@ class Config:
     engine: EngineSection = field(default_factory=EngineSection)
     dispatch: DispatchSection = field(default_factory=DispatchSection)
     routing: RoutingSection = field(default_factory=RoutingSection)
+    cloud: CloudSection = field(default_factory=CloudSection)
     origins: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -49,6 +51,7 @@ SECTIONS: Mapping[str, type[Any]] = types.MappingProxyType(
         "engine": EngineSection,
         "dispatch": DispatchSection,
         "routing": RoutingSection,
+        "cloud": CloudSection,
     }
 )
 

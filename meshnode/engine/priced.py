@@ -1,0 +1,162 @@
+"""Answers of commercial APIs, each of which says at its end what it used, so that it can be paid for.
+
+Not for asking (cloud.py) nor for prices (routing.fallback). Counterpart: dialects, which know where usage stands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+import msgspec
+
+from meshnode.dialects.anthropic_answer import Translation
+from meshnode.dialects.sse import StreamObserver, Usage, WholeEvents
+from meshnode.errors import EngineFailed
+from meshnode.model.answer import Answer, WholeAnswer
+
+WHOLE_BYTES = 64 * 1024 * 1024
+"""Largest answer read whole, to be translated or to find what it used."""
+
+_NO_CHOICES = b'"choices":[]'
+
+
+class PricedAnswer(Answer, Protocol):
+    """An answer that says, once it has ended, what it used; None where the provider did not."""
+
+    @property
+    def usage(self) -> Usage | None: ...
+
+
+class KnownAnswer(WholeAnswer):
+    """A whole answer that was translated."""
+
+    def __init__(self, body: bytes, usage: Usage) -> None:
+        super().__init__(200, {"content-type": "application/json"}, body)
+        self.usage: Usage | None = usage
+
+
+class CountedAnswer:
+    """OpenAI's dialect as it came. `hides_usage`: the client did not ask for the event that tells it, we did."""
+
+    def __init__(self, inner: Answer, *, hides_usage: bool) -> None:
+        self.status = inner.status
+        self.headers = inner.headers
+        self.trailers: Mapping[str, str] = {}
+        self.usage: Usage | None = None
+        self._inner = inner
+        self._observer = StreamObserver()
+        self._events = WholeEvents() if hides_usage else None
+        self._streamed = inner.headers.get("content-type", "").startswith("text/event-stream")
+        self._body = b""
+        self._over = False
+
+    def __aiter__(self) -> CountedAnswer:
+        return self
+
+    async def __anext__(self) -> bytes:
+        while not self._over:
+            try:
+                data = await self._inner.__anext__()
+            except StopAsyncIteration:
+                self._over = True
+                data = self._end()
+            else:
+                data = self._see(data)
+            if data:
+                return data
+        raise StopAsyncIteration
+
+    async def aclose(self) -> None:
+        self._over = True
+        await self._inner.aclose()
+
+    def _see(self, data: bytes) -> bytes:
+        if not self._streamed:
+            self._body = self._body + data if len(self._body) + len(data) <= WHOLE_BYTES else b""
+            return data
+        self._observer.feed(data)
+        return without_usage(self._events.feed(data)) if self._events is not None else data
+
+    def _end(self) -> bytes:
+        if not self._streamed:
+            self.usage = _whole_usage(self._body)
+            return b""
+        end = self._observer.end()
+        self.usage = end.usage
+        if self.status == 200 and not end.finished and not end.failed:
+            raise EngineFailed("the provider ended the stream before it said it was done")
+        return without_usage(self._events.rest()) if self._events is not None else b""
+
+
+class TranslatedAnswer:
+    """A stream of another dialect as OpenAI's."""
+
+    def __init__(self, inner: Answer, translation: Translation) -> None:
+        self.status = inner.status
+        self.headers: Mapping[str, str] = {"content-type": "text/event-stream"}
+        self.trailers: Mapping[str, str] = {}
+        self._inner = inner
+        self._translation = translation
+
+    @property
+    def usage(self) -> Usage | None:
+        return self._translation.usage if self._translation.begun else None
+
+    def __aiter__(self) -> TranslatedAnswer:
+        return self
+
+    async def __anext__(self) -> bytes:
+        while True:
+            try:
+                data = await self._inner.__anext__()
+            except StopAsyncIteration:
+                self._translation.end()
+                raise
+            if said := self._translation.receive(data):
+                return said
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+
+def without_usage(events: bytes) -> bytes:
+    """Whole events without the one that has no choices: what a client that did not ask for usage is not shown."""
+    if _NO_CHOICES not in events:
+        return events
+    separator = b"\r\n\r\n" if b"\r\n\r\n" in events else b"\n\n"
+    return separator.join(
+        event for event in events.split(separator) if _NO_CHOICES not in event or b"usage" not in event
+    )
+
+
+async def read_all(answer: Answer) -> bytes:
+    """The whole body. Raises EngineFailed when it is larger than WHOLE_BYTES."""
+    parts: list[bytes] = []
+    size = 0
+    try:
+        async for data in answer:
+            size += len(data)
+            if size > WHOLE_BYTES:
+                raise EngineFailed("the provider's answer is too large")
+            parts.append(data)
+    finally:
+        await answer.aclose()
+    return b"".join(parts)
+
+
+class _Told(msgspec.Struct):
+    prompt_tokens: int
+    completion_tokens: int = 0
+
+
+class _Whole(msgspec.Struct):
+    usage: _Told | None = None
+
+
+def _whole_usage(body: bytes) -> Usage | None:
+    try:
+        told = msgspec.json.decode(body, type=_Whole).usage
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        return None
+    return Usage(told.prompt_tokens, told.completion_tokens) if told is not None else None
