@@ -135,7 +135,8 @@ class RequestError(MeshnodeError):
     """A request ends with this.
 
     `status` is the HTTP status, `kind` OpenAI's `type`, `code` OpenAI's `code` and the word that crosses links,
-    `elsewhere` whether another server may succeed where this one failed.
+    `elsewhere` whether another server may succeed where this one failed; `load` is what the server said of its load as
+    it refused, as dispatch.load writes it.
     """
 
     status: ClassVar[int] = 500
@@ -148,6 +149,7 @@ class RequestError(MeshnodeError):
         self.message = message
         self.param = param
         self.retry_after_s = retry_after_s
+        self.load = ""
 
 
 class BadRequest(RequestError):

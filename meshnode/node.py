@@ -27,10 +27,12 @@ from meshnode.dispatch.local import Local
 from meshnode.dispatch.watch import Watch
 from meshnode.engine import Engines, memory
 from meshnode.errors import EngineUnavailable
+from meshnode.gossip.facts import Facts
 from meshnode.keep.home import Home, default_home
 from meshnode.mesh.addresses import bound_host, join, own_name, reachable
 from meshnode.mesh.discover import Listening
 from meshnode.mesh.member import Member, Pipes
+from meshnode.mesh.mesh import Work
 from meshnode.model.advert import Advert
 from meshnode.model.ids import NodeId
 from meshnode.net import open_listeners
@@ -166,7 +168,7 @@ class Node(AbstractAsyncContextManager["Node"]):
         self.engines = Engines(config.engine, self.home.models, self._describe)
         self.local = Local(config.engine, self.engines.find, self.engines.engines)
         self.memory = await trio.to_thread.run_sync(memory)
-        self.member = Member(self.home, key, config, await self._open_pipes(), self._serve, SystemRandom())
+        self.member = Member(self.home, key, config, await self._open_pipes(), self._work(), SystemRandom())
         around = Surroundings(
             me=key.id,
             relays=config.mesh.relay,
@@ -178,6 +180,7 @@ class Node(AbstractAsyncContextManager["Node"]):
             may=lambda node, role: role in self.member.roles(node),
             tunnels=lambda: self.member.mesh.tunnels,
             relay_class=config.mesh.relay_class,
+            asked=lambda node: self.member.mesh.peers.requested(node),
         )
         self._watch = Watch()
         self.dispatcher = Dispatcher(around, config.dispatch, self._watch, SystemRandom())
@@ -199,6 +202,12 @@ class Node(AbstractAsyncContextManager["Node"]):
         self.mesh_address = join(host, port)
         addresses = section.advertise or await trio.to_thread.run_sync(reachable, host, port)
         return Pipes(listeners, addresses, listening=Listening(host, port, addresses), discovers=True)
+
+    def _work(self) -> Work:
+        def hear(node: NodeId, facts: Facts) -> None:
+            self.router.heard(self.member.view(), node, facts, trio.current_time())
+
+        return Work(self._serve, self.local.facts, hear)
 
     async def _serve(self, link: Any, stream: Any) -> None:
         await self.inbound.serve(link, stream)

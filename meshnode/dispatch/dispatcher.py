@@ -54,7 +54,7 @@ class Surroundings:
 
     `link` gives the live link to a neighbour, `tunnels` the virtual links of the present membership; `relay_class` is
     how requests pass relays unless they say it themselves; `may(node, role)` says whether a node's certificate gives it
-    a role.
+    a role; `asked(node)` hears of each request to another node.
     """
 
     me: NodeId
@@ -67,6 +67,7 @@ class Surroundings:
     may: Callable[[NodeId, str], bool]
     tunnels: Callable[[], Tunnels]
     relay_class: str
+    asked: Callable[[NodeId], None]
 
 
 class Dispatcher:

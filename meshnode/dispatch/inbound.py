@@ -15,7 +15,7 @@ import trio
 
 from meshnode.dialects import status
 from meshnode.dialects.facts import read_facts
-from meshnode.dispatch import batch, rechoose, remote, wire
+from meshnode.dispatch import batch, load, rechoose, remote, wire
 from meshnode.errors import (
     BadRequest,
     BodyTooLarge,
@@ -84,7 +84,8 @@ class _Refusal:
         # A frame that holds the error it raised is a cycle, which only the garbage collector would free.
         known = _as_request_error(error.with_traceback(None))
         headers, body = status.to_wire(known)
-        return cls(known.code, [(":status", str(known.status)), *headers.items()], body)
+        told = [(load.HEADER, known.load)] if known.load else []
+        return cls(known.code, [(":status", str(known.status)), *headers.items(), *told], body)
 
 
 class Inbound:
@@ -224,7 +225,7 @@ class Inbound:
                 trailers = [(wire.ERROR, error.code), (wire.MESSAGE, _header_text(error.message))]
                 await stream.finish(trailers)
                 return error.code
-            await stream.finish([*answer.trailers.items()] if wire.DONE in answer.trailers else [(wire.DONE, "1")])
+            await stream.finish([*{wire.DONE: "1", **answer.trailers}.items()])
             return "ok"
         finally:
             with trio.CancelScope(shield=True):

@@ -12,8 +12,10 @@ import trio
 
 from meshnode.config.engine import EngineSection
 from meshnode.dialects.sse import StreamObserver
+from meshnode.dispatch import load
 from meshnode.dispatch.gate import Gate
-from meshnode.errors import Draining, EngineFailed
+from meshnode.errors import Draining, EngineFailed, Overloaded
+from meshnode.gossip.facts import Facts
 from meshnode.model.advert import ModelOffer
 from meshnode.model.answer import Answer
 from meshnode.model.job import Job
@@ -39,13 +41,18 @@ class ServingEngine(Protocol):
 class LocalAnswer:
     """An engine's answer whose first bytes are here. Ends with EngineFailed when the engine stopped short."""
 
-    def __init__(self, inner: Answer, first: bytes, release: Callable[[], None], headers: Mapping[str, str]) -> None:
+    def __init__(
+        self, inner: Answer, first: bytes, release: Callable[[], None], headers: Mapping[str, str],
+        told: Callable[[], str],
+    ) -> None:  # fmt: skip
+        """`told` says the engine's load, once this answer has given its slot back."""
         self.status = inner.status
         self.headers = headers
         self.trailers: dict[str, str] = {}
         self._inner = inner
         self._first = first
         self._release = release
+        self._told = told
         streamed = inner.headers.get("content-type", "").startswith("text/event-stream")
         self._observer = StreamObserver() if streamed and inner.status == 200 else None
 
@@ -73,6 +80,7 @@ class LocalAnswer:
 
     async def _ended(self) -> None:
         await self.aclose()
+        self.trailers[load.HEADER] = self._told()
         if self._observer is not None and not self._observer.end().finished:
             raise EngineFailed("the engine ended the stream before it said it was done")
 
@@ -108,7 +116,11 @@ class Local:
             raise EngineFailed(f"no engine here serves {job.facts.model!r} now")
         asked_at = trio.current_time()
         gate = self._gate(engine)
-        ticket = await gate.enter(job, engine.name)
+        try:
+            ticket = await gate.enter(job, engine.name)
+        except Overloaded as error:
+            error.load = load.write(gate.load())
+            raise
         held = [ticket]
 
         def release() -> None:
@@ -130,7 +142,11 @@ class Local:
             release()
             raise
         headers = {**inner.headers, "x-meshnode-queue-ms": str(queued_ms)}
-        return LocalAnswer(inner, first, release, headers)
+        return LocalAnswer(inner, first, release, headers, lambda: load.write(gate.load()))
+
+    def facts(self) -> Facts | None:
+        """What neighbours are told of this node's load."""
+        return None if self.draining else load.of_node(self.load(engine) for engine in self._engines())
 
     def load(self, engine: ServingEngine) -> Load:
         """Slots and queue of one engine."""
@@ -143,9 +159,9 @@ class Local:
             return LocalState(models)
         for engine in self._engines():
             for offer in engine.offers:
-                load, known = self.load(engine), models.get(offer.name)
-                if known is None or (load.expected_wait_s, -load.free) < (known.expected_wait_s, -known.free):
-                    models[offer.name] = load
+                found, known = self.load(engine), models.get(offer.name)
+                if known is None or (found.expected_wait_s, -found.free) < (known.expected_wait_s, -known.free):
+                    models[offer.name] = found
         return LocalState(models)
 
     def _gate(self, engine: ServingEngine) -> Gate:

@@ -5,14 +5,15 @@ Counterpart: inbound.py at the next hop. Not for choosing the hop (routing) nor 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 import trio
 
 from meshnode.dialects import status
-from meshnode.dispatch import wire
-from meshnode.errors import LinkError, PeerFailed
+from meshnode.dispatch import load, wire
+from meshnode.errors import LinkError, PeerFailed, RequestError
+from meshnode.gossip.facts import Facts
 from meshnode.model.job import Label
 
 if TYPE_CHECKING:
@@ -27,15 +28,23 @@ MAX_ERROR_BYTES = 256 * 1024
 """A refusal's body is read up to here."""
 
 
+Told = Callable[[Facts], None]
+
+
+def _unheard(_: Facts) -> None:
+    return None
+
+
 class RemoteAnswer:
     """An answer that arrives over a link. Ends with PeerFailed when it was cut, or the server's error."""
 
-    def __init__(self, stream: LinkStream, headers: Mapping[str, str], first: bytes, peer: str) -> None:
+    def __init__(self, stream: LinkStream, headers: Mapping[str, str], first: bytes, peer: str, told: Told) -> None:
         self.status = _status(headers)
         self.headers = wire.passed_on(headers)
         self._stream = stream
         self._first = first
         self._peer = peer
+        self._told = told
         self._over = False
 
     @property
@@ -60,6 +69,8 @@ class RemoteAnswer:
             return data
         self._over = True
         trailers = self._stream.trailers
+        if (facts := load.read(trailers)) is not None:
+            self._told(facts)
         if wire.ERROR in trailers:
             raise status.from_wire(502, trailers, trailers.get(wire.MESSAGE, "").encode())
         if wire.DONE not in trailers:
@@ -73,11 +84,13 @@ class RemoteAnswer:
         await self._stream.aclose()
 
 
-async def ask(link: Link, envelope: Envelope, body: bytes, me: NodeId, peer: str) -> RemoteAnswer:
+async def ask(
+    link: Link, envelope: Envelope, body: bytes, me: NodeId, peer: str, told: Told = _unheard
+) -> RemoteAnswer:
     """Send a job over `link` and return once its first bytes are here.
 
-    `peer` names the server for error texts. Raises the server's RequestError, or PeerFailed. Cancelling resets the
-    stream, which cancels every hop behind it.
+    `peer` names the server for error texts; `told` is given what it says of its load as it answers or refuses. Raises
+    the server's RequestError, or PeerFailed. Cancelling resets the stream, which cancels every hop behind it.
     """
     try:
         stream = await link.request(wire.write(envelope, me), body, padded=envelope.label is Label.SENSITIVE)
@@ -86,9 +99,9 @@ async def ask(link: Link, envelope: Envelope, body: bytes, me: NodeId, peer: str
     try:
         headers = await stream.head()
         if wire.ERROR in headers:
-            raise status.from_wire(_status(headers), headers, await _read_all(stream))
+            raise _refused(headers, await _read_all(stream), told)
         first = await stream.receive_some()
-        answer = RemoteAnswer(stream, headers, first, peer)
+        answer = RemoteAnswer(stream, headers, first, peer, told)
         if not first:
             # Nothing but trailers: an empty body that was meant (or an error told there).
             await answer.__anext__()
@@ -103,6 +116,14 @@ async def ask(link: Link, envelope: Envelope, body: bytes, me: NodeId, peer: str
             await stream.aclose()
         raise
     return answer
+
+
+def _refused(headers: Mapping[str, str], body: bytes, told: Told) -> RequestError:
+    error = status.from_wire(_status(headers), headers, body)
+    if (facts := load.read(headers)) is not None:
+        error.load = headers[load.HEADER]
+        told(facts)
+    return error
 
 
 def _status(headers: Mapping[str, str]) -> int:

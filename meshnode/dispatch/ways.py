@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import trio
+
 from meshnode.dispatch import wire
 from meshnode.errors import DecodeError, LinkError, PeerFailed
 from meshnode.model.ids import NodeId
@@ -16,9 +18,10 @@ from meshnode.model.job import Job, Label, Privacy
 from meshnode.model.names import split_pin
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from meshnode.dispatch.dispatcher import Surroundings
+    from meshnode.gossip.facts import Facts
     from meshnode.net import Link
     from meshnode.routing import Attempt
 
@@ -37,6 +40,7 @@ class Way:
 
 async def find(around: Surroundings, job: Job, attempt: Attempt) -> Way:
     """The way to the server of `attempt`, which is another node. Raises PeerFailed when there is none."""
+    around.asked(attempt.node)
     relayed = len(attempt.path) > 2
     name = around.view().name(attempt.node)
     if relayed and seals(job, around.relay_class):
@@ -68,6 +72,16 @@ def free(job: Job, attempt: Attempt, way: Way) -> bool:
     node."""
     pinned = attempt.model != job.facts.model and split_pin(job.facts.model)[1] is not None
     return way.privacy == OPEN and not pinned and (job.label is Label.PUBLIC or job.privacy is Privacy.OPEN)
+
+
+def told(around: Surroundings, attempt: Attempt, way: Way) -> Callable[[Facts], None]:
+    """What is done with the load that a server tells: routing hears of it. Where relays choose it may be another's."""
+
+    def hear(facts: Facts) -> None:
+        if way.privacy != OPEN:
+            around.router.reported(attempt.node, attempt.model, facts, trio.current_time())
+
+    return hear
 
 
 def passed(way: Way, headers: Mapping[str, str]) -> tuple[NodeId, ...]:

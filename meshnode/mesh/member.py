@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -31,7 +31,7 @@ from meshnode.mesh.doorway import Doorway
 from meshnode.mesh.founding import check, found_anew, own_membership
 from meshnode.mesh.join import PATH as JOIN_PATH
 from meshnode.mesh.join import Invitation, Inviter, Joined, Wish, join_with, keep_joined
-from meshnode.mesh.mesh import Mesh, Standing
+from meshnode.mesh.mesh import Mesh, Standing, Work
 from meshnode.mesh.papers import Papers
 from meshnode.mesh.warden import Revoked, Warden
 from meshnode.model.advert import Advert
@@ -43,8 +43,6 @@ from meshnode.net.listen import Welcome, serve
 from meshnode.observe import log
 
 logger = log.get("mesh")
-
-Serve = Callable[[Link, LinkStream], Awaitable[None]]
 
 FIRST_LINK_S = 5.0
 """How long a join waits for the new mesh to answer, so that it can say who is there."""
@@ -79,13 +77,13 @@ class Member:
     Raises ConfigError for peers and pins that are none, IdentityError and SecretFileError.
     """
 
-    def __init__(self, home: Home, key: NodeKey, config: Config, pipes: Pipes, serve: Serve, rng: Random) -> None:
+    def __init__(self, home: Home, key: NodeKey, config: Config, pipes: Pipes, work: Work, rng: Random) -> None:
         check(config)
         self._home = home
         self._key = key
         self._config = config
         self._pipes = pipes
-        self._serve = serve
+        self._work = work
         self._rng = rng
         self._disk = trio.Lock()
         self._advert: Advert | None = None
@@ -298,7 +296,7 @@ class Member:
         self._book = AddressBook(self._home, membership.mesh.id, self._disk)
         standing = Standing(papers, door, partial(self._connect, papers, door), incarnation, self._book.known())
         doors = {dial_back.PATH: self._dial_back.serve}
-        self.mesh = Mesh(standing, config.mesh, config.gossip, self._serve, self._rng, doors)
+        self.mesh = Mesh(standing, config.mesh, config.gossip, self._work, self._rng, doors)
         self._warden = Warden(papers, self.mesh)
 
     async def _connect(

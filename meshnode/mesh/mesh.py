@@ -16,6 +16,7 @@ import trio
 from meshnode.config.gossip import GossipSection
 from meshnode.config.mesh import MeshSection
 from meshnode.errors import LinkError, ProtocolViolation
+from meshnode.gossip.facts import Facts
 from meshnode.gossip.machine import Gossip
 from meshnode.gossip.overlay import Overlay
 from meshnode.identity import Notice, Peer, Revocation, Role, Rotation
@@ -64,10 +65,28 @@ class Standing:
     remembered: Mapping[NodeId, Sequence[str]]
 
 
+def _nothing_to_tell() -> Facts | None:
+    return None
+
+
+def _unheard(_node: NodeId, _facts: Facts) -> None:
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What the rest of the node does for the mesh: `serve` takes its jobs, `facts()` is its load, None where it serves
+    nothing, and `reported(node, facts)` hears that of a neighbour."""
+
+    serve: Door
+    facts: Callable[[], Facts | None] = _nothing_to_tell
+    reported: Callable[[NodeId, Facts], None] = _unheard
+
+
 class Mesh:
     """`run` lives the membership until cancelled; `view()` is what is known now; `describe` says what is new here.
 
-    `doors` serve streams of peers by path, beside those of gossip, notices and renewal; `serve` gets the jobs.
+    `doors` serve streams of peers by path, beside those of gossip, notices and renewal; `work` gets the jobs.
     """
 
     def __init__(
@@ -75,7 +94,7 @@ class Mesh:
         standing: Standing,
         section: MeshSection,
         gossip: GossipSection,
-        serve: Door,
+        work: Work,
         rng: Random,
         doors: Mapping[str, Door] | None = None,
     ) -> None:
@@ -84,11 +103,12 @@ class Mesh:
         self.host = addresses.host_tag(papers.mesh.id)
         self._standing = standing
         self._papers = papers
-        self._serve = serve
-        machine = Gossip(self.me, gossip, papers.judge, self._sign, rng, standing.incarnation)
+        self._serve = work.serve
+        machine = Gossip(self.me, gossip, papers.judge, self._sign, rng, standing.incarnation, work.facts)
         verdicts = Verdicts(
             dead=lambda peer, why: self.peers.drop(peer, why),
             convicted=lambda node, _: self.peers.breached(node, "it signed two adverts of one order"),
+            reported=work.reported,
             suspects=self._renew,
         )
         self._gossiper = Gossiper(

@@ -27,6 +27,12 @@ _FAILURE_MEMORY_S = 30.0
 _MOST_FAILING = 0.95
 """The most that failures count, so that a prediction stays finite: 20 tries for one answer."""
 
+_REFUSED_S = 2.0
+"""A refusal counts at least so long: a server that refuses and says that it is free is asked once in a while."""
+
+_MOST_REPORTED_S = 60.0
+"""A wrong word of a server on its own load is forgotten after this."""
+
 _FRESH_S = 0.1
 """What fades is computed this often at most: a hundredth of the decay, and a decision reads a thousand records."""
 
@@ -96,14 +102,16 @@ class Record:
     """All that is known of one server for one model.
 
     `outstanding` counts this node's own requests there, `waiting` holds those without a first token, oldest first;
-    `reported_until` is when the wait the server spoke of is over. `per_unit_s` (to the first token, by unit of prompt,
-    path and queue included), `per_token_s` and `tries` (until one succeeds) are to be read after `refresh`; the first
-    two are None where never seen.
+    `reported_until` is when the wait the server spoke of is over, never before `refused_until`.
+
+    `per_unit_s` (to the first token, by unit of prompt, path and queue included), `per_token_s` and `tries` (until one
+    succeeds) are to be read after `refresh`; the first two are None where never seen.
     """
 
     outstanding: int = 0
     waiting: dict[Flight, None] = field(default_factory=dict)
     reported_until: float = 0.0
+    refused_until: float = 0.0
     per_unit_s: float | None = None
     per_token_s: float | None = None
     tries: float = 1.0
@@ -209,6 +217,7 @@ class Measurements:
         """The server was full, and said (by its load or Retry-After) how long it will be."""
         record = self._end(flight)
         if record is not None:
+            record.refused_until = now + min(expected_wait_s, _REFUSED_S)
             record.reported_until = now + expected_wait_s
 
     def cancelled(self, flight: Flight, now: float) -> None:
@@ -222,8 +231,13 @@ class Measurements:
             record.learn_first_token(sample, now, self._section.decay_s)
 
     def reported(self, node: NodeId, model: str, load: LoadFacts, now: float) -> None:
-        """Load that a server reported on its own (a trailer, a ping)."""
-        self._record(node, model).reported_until = now + (0.0 if load.free > 0 else load.expected_wait_s)
+        """Load that a server reported on its own (a trailer, a ping). That it has slots to give is news only of one
+        that was busy; that it refused just now was seen, whatever it says after."""
+        if load.free > 0 and node not in self.of(model):
+            return
+        record = self._record(node, model)
+        wait_s = 0.0 if load.free > 0 else min(load.expected_wait_s, _MOST_REPORTED_S)
+        record.reported_until = max(record.refused_until, now + wait_s)
 
     def _end(self, flight: Flight) -> Record | None:
         if flight.ended:

@@ -86,6 +86,12 @@ class Router:
         """It ended for a reason that is not the server's: the client left, or asked for the impossible."""
         self.known.measurements.cancelled(flight, now)
 
+    def heard(self, view: View, node: NodeId, load: LoadFacts, now: float) -> None:
+        """A neighbour told its load, all engines together: it counts for each model that it offers."""
+        advert = view.adverts.get(node)
+        for offer in advert.models if advert is not None else ():
+            self.known.measurements.reported(node, offer.name, load, now)
+
     def reported(self, node: NodeId, model: str, load: LoadFacts, now: float) -> None:
         """A server told its load (trailer, ping)."""
         self.known.measurements.reported(node, model, load, now)

@@ -23,9 +23,11 @@ from meshnode.dispatch.dispatcher import Dispatcher, Surroundings
 from meshnode.dispatch.inbound import Inbound
 from meshnode.dispatch.local import Local
 from meshnode.dispatch.watch import Watch
+from meshnode.gossip.facts import Facts
 from meshnode.identity import Issuer, Mesh, MeshRoot, NodeKey, Role
 from meshnode.keep.home import Home, Membership
 from meshnode.mesh.member import Member
+from meshnode.mesh.mesh import Work
 from meshnode.model.advert import Advert, ModelOffer
 from meshnode.model.ids import NodeId
 from meshnode.model.job import NO_WISHES, Job, Label, Privacy, Wishes
@@ -241,13 +243,18 @@ class World:
             lambda: engines,
         )
         serving: list[Inbound] = []
+
+        def hear(node: NodeId, facts: Facts) -> None:
+            router.heard(member.view(), node, facts, trio.current_time())
+
         member = Member(
             home, key, config, self.net.pipes(name, listens=listens),
-            lambda link, stream: serving[0].serve(link, stream), Random(self._seed),
+            Work(lambda link, stream: serving[0].serve(link, stream), local.facts, hear), Random(self._seed),
         )  # fmt: skip
         around = Surroundings(
             member.me, config.mesh.relay, member.view, member.link, router, local, Metrics(),
             lambda node, role: role in member.roles(node), lambda: member.mesh.tunnels, config.mesh.relay_class,
+            lambda node: member.mesh.peers.requested(node),
         )  # fmt: skip
         watch = Watch()
         serving.append(Inbound(around, Seen(1000, 900.0), 1 << 20))

@@ -21,6 +21,7 @@ from meshnode.keep.addresses import Remembered, load_addresses, save_addresses
 from meshnode.keep.home import Home
 from meshnode.mesh.join import Wish, join_mesh
 from meshnode.mesh.member import Member, Pipes
+from meshnode.mesh.mesh import Work
 from meshnode.model.advert import Advert
 from meshnode.model.ids import NodeId
 from meshnode.net import Link, LinkStream, open_listeners
@@ -46,7 +47,9 @@ async def running(folder: Path, name: str) -> AsyncIterator[Running]:
     home = Home(folder / name)
     listeners = await open_listeners("127.0.0.1:0")
     host, port = listeners[0].socket.getsockname()
-    member = Member(home, home.node_key(), config(name), Pipes(listeners, (f"{host}:{port}",)), no_jobs, Random(1))
+    member = Member(
+        home, home.node_key(), config(name), Pipes(listeners, (f"{host}:{port}",)), Work(no_jobs), Random(1)
+    )
     member.describe(Advert(bytes(member.me), member.mesh_id, 0, 0, 1, name=name, addresses=member.addresses))
     async with trio.open_nursery() as nursery:
         await nursery.start(member.run)
@@ -84,7 +87,7 @@ async def test_a_used_invite_stays_used_after_a_restart(tmp_path: Path) -> None:
         port = studio.member.addresses[0]
     home = Home(tmp_path / "studio")
     listeners = await open_listeners(port)
-    member = Member(home, home.node_key(), config("studio"), Pipes(listeners, (port,)), no_jobs, Random(1))
+    member = Member(home, home.node_key(), config("studio"), Pipes(listeners, (port,)), Work(no_jobs), Random(1))
     async with trio.open_nursery() as nursery:
         await nursery.start(member.run)
         with pytest.raises(InviteRefused):
@@ -162,7 +165,7 @@ async def test_an_invited_member_invites_in_its_turn_and_whom_it_invited_may_not
 
 async def test_a_node_without_a_listener_cannot_invite(tmp_path: Path) -> None:
     home = Home(tmp_path / "quiet")
-    member = Member(home, home.node_key(), config("quiet"), Pipes((), ()), no_jobs, Random(1))
+    member = Member(home, home.node_key(), config("quiet"), Pipes((), ()), Work(no_jobs), Random(1))
     with pytest.raises(InviteRefused, match="nobody can reach it"):
         member.invite(Wish(600))
 
@@ -189,7 +192,7 @@ def test_peers_that_are_no_addresses_are_told_all_at_once(tmp_path: Path) -> Non
     home = Home(tmp_path / "home")
     wrong = load(flags={"mesh": {"peers": ("studio", "a:99999", "fine:1")}})
     with pytest.raises(ConfigError) as caught:
-        Member(home, home.node_key(), wrong, Pipes((), ()), no_jobs, Random(1))
+        Member(home, home.node_key(), wrong, Pipes((), ()), Work(no_jobs), Random(1))
     assert len(caught.value.faults) == 2
 
 

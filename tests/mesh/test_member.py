@@ -24,6 +24,7 @@ from meshnode.identity import NodeKey, Role, Rotation
 from meshnode.keep.home import Home
 from meshnode.mesh.join import Wish
 from meshnode.mesh.member import Member, Pipes
+from meshnode.mesh.mesh import Work
 from meshnode.model.ids import NodeId
 from meshnode.net import Link, LinkStream
 from tests.kit.world import Papers, ScriptedEngine, Wall, World, WorldNode, world
@@ -107,7 +108,7 @@ class TestPinned:
         home = Home(tmp_path / "home")
         wrong = load(flags={"mesh": {"pinned": ("studio", "me"), "peers": ("a:99999",)}})
         with pytest.raises(ConfigError) as caught:
-            Member(home, home.node_key(), wrong, Pipes((), ()), no_jobs, Random(1))
+            Member(home, home.node_key(), wrong, Pipes((), ()), Work(no_jobs), Random(1))
         assert len(caught.value.faults) == 3
 
 
@@ -192,11 +193,11 @@ class TestPskTofu:
     def test_without_the_secret_it_does_not_start(self, tmp_path: Path) -> None:
         home = Home(tmp_path / "home")
         with pytest.raises(IdentityError, match="`meshnode mesh secret` makes one"):
-            Member(home, home.node_key(), load(flags=TOFU), Pipes((), ()), no_jobs, Random(1))
+            Member(home, home.node_key(), load(flags=TOFU), Pipes((), ()), Work(no_jobs), Random(1))
         (home.path / "mesh.secret").write_text("meshnode-secret-1-wrong")
         (home.path / "mesh.secret").chmod(0o600)
         with pytest.raises(SecretFileError, match="mistyped"):
-            Member(home, home.node_key(), load(flags=TOFU), Pipes((), ()), no_jobs, Random(1))
+            Member(home, home.node_key(), load(flags=TOFU), Pipes((), ()), Work(no_jobs), Random(1))
 
 
 class TestRoles:

@@ -122,3 +122,20 @@ def test_the_table_is_bounded_and_keeps_what_is_under_way(events: list[tuple[int
     for flight in flying:
         measurements.cancelled(flight, 100.0)
     assert all(record.outstanding == 0 for record in measurements.of("llama").values())
+
+
+def test_a_refusal_counts_a_while_whatever_the_server_says_after_it() -> None:
+    measurements = Measurements(SECTION)
+    measurements.refused(measurements.started(node(1), "llama", PROMPT, 0.0), 30.0, 0.0)
+    measurements.reported(node(1), "llama", Load(2, 0, 0, 0.0), 0.5)
+    assert record_of(measurements, 0.5).reported_until == 2.0
+    measurements.reported(node(1), "llama", Load(2, 0, 0, 0.0), 3.0)
+    assert record_of(measurements, 3.0).reported_until <= 3.0
+
+
+def test_a_reported_wait_is_bounded_and_idleness_makes_no_record() -> None:
+    measurements = Measurements(SECTION)
+    measurements.reported(node(1), "llama", Load(2, 0, 0, 0.0), 0.0)
+    assert len(measurements) == 0
+    measurements.reported(node(1), "llama", Load(0, 2, 9, 86_400.0), 0.0)
+    assert record_of(measurements, 0.0).reported_until == 60.0
