@@ -21,6 +21,7 @@ from meshnode import chat as asking
 from meshnode import front
 from meshnode.chat import ChatStream, Messages, Reply
 from meshnode.config import Config, load
+from meshnode.dispatch.clerk import Clerk
 from meshnode.dispatch.dispatcher import Dispatcher, Surroundings
 from meshnode.dispatch.inbound import Inbound
 from meshnode.dispatch.local import Local
@@ -29,12 +30,14 @@ from meshnode.engine import Engines, memory
 from meshnode.errors import EngineUnavailable
 from meshnode.gossip.facts import Facts
 from meshnode.keep.home import Home, default_home
+from meshnode.keep.receipts import Receipts
 from meshnode.mesh.addresses import bound_host, join, own_name, reachable
 from meshnode.mesh.discover import Listening
 from meshnode.mesh.member import Member, Pipes
 from meshnode.mesh.mesh import Work
-from meshnode.model.advert import Advert
+from meshnode.model.advert import Advert, ModelOffer
 from meshnode.model.ids import NodeId
+from meshnode.model.names import same_model
 from meshnode.net import open_listeners
 from meshnode.observe.metrics import Metrics
 from meshnode.presence import Presence
@@ -137,6 +140,8 @@ class Node(AbstractAsyncContextManager["Node"]):
                 async with trio.open_nursery() as engines:
                     await engines.start(self.engines.run)
                     async with trio.open_nursery() as mesh:
+                        if self.config.trust.receipts:
+                            await mesh.start(self.receipts.run)
                         await mesh.start(self.member.run)
                         await mesh.start(self._watch.run)
                         mesh.start_soon(self._watch_memory)
@@ -169,6 +174,7 @@ class Node(AbstractAsyncContextManager["Node"]):
         self.local = Local(config.engine, self.engines.find, self.engines.engines)
         self.memory = await trio.to_thread.run_sync(memory)
         self.member = Member(self.home, key, config, await self._open_pipes(), self._work(), SystemRandom())
+        self.receipts = Receipts(self.home.path, config.trust, key.id, key.sign)
         around = Surroundings(
             me=key.id,
             relays=config.mesh.relay,
@@ -181,6 +187,7 @@ class Node(AbstractAsyncContextManager["Node"]):
             tunnels=lambda: self.member.mesh.tunnels,
             relay_class=config.mesh.relay_class,
             asked=lambda node: self.member.mesh.peers.requested(node),
+            clerk=Clerk(key.id, key.sign, self._offer, self.receipts) if config.trust.receipts else None,
         )
         self._watch = Watch()
         self.dispatcher = Dispatcher(around, config.dispatch, self._watch, SystemRandom())
@@ -212,6 +219,12 @@ class Node(AbstractAsyncContextManager["Node"]):
     async def _serve(self, link: Any, stream: Any) -> None:
         await self.inbound.serve(link, stream)
 
+    def _offer(self, model: str) -> ModelOffer | None:
+        return next((offer for offer in self._offers() if same_model(model, offer.name)), None)
+
+    def _offers(self) -> tuple[ModelOffer, ...]:
+        return self.engines.advertised()
+
     def _describe(self) -> None:
         """Tell the mesh what is true of this node now."""
         advert = Advert(
@@ -223,7 +236,7 @@ class Node(AbstractAsyncContextManager["Node"]):
             name=self.name[:128],
             version=__version__,
             addresses=self.member.addresses,
-            models=self.engines.advertised(),
+            models=self._offers(),
             hardware=self.memory.hardware,
             owner=self.member.owner,
             relay=self.config.mesh.relay,

@@ -106,6 +106,7 @@ class Presence:
             "models": self._overview.models(view),
             "peers": self.peers(),
             "requests": self._requests(),
+            "receipts": node.receipts.status(),
         }
 
     def graph(self) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from meshnode.config.gossip import GossipSection
 from meshnode.config.mesh import MeshSection
 from meshnode.config.node import NodeSection
 from meshnode.config.routing import RoutingSection
+from meshnode.config.trust import TrustSection
 from meshnode.errors import ConfigError
 
 ENVIRONMENT_PREFIX = "MESHNODE_"
@@ -39,6 +40,7 @@ class Config:
     dispatch: DispatchSection = field(default_factory=DispatchSection)
     routing: RoutingSection = field(default_factory=RoutingSection)
     cloud: CloudSection = field(default_factory=CloudSection)
+    trust: TrustSection = field(default_factory=TrustSection)
     origins: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -52,6 +54,7 @@ SECTIONS: Mapping[str, type[Any]] = types.MappingProxyType(
         "dispatch": DispatchSection,
         "routing": RoutingSection,
         "cloud": CloudSection,
+        "trust": TrustSection,
     }
 )
 

@@ -45,8 +45,10 @@ async def ask(around: Surroundings, job: Job, sent_as: str, order: Try, flight: 
         facts = dataclasses.replace(job.facts, model=attempt.model)
         job = dataclasses.replace(job, body=rewrite_model(job.body, attempt.model), facts=facts)
     answer: Answer
+    clerk = around.clerk
     if attempt.node == around.me:
-        answer, path, privacy = await around.local.serve(job), attempt.path, ways.DIRECT
+        own = await around.local.serve(job)
+        answer, path, privacy = own if clerk is None else await clerk.own(own, job), attempt.path, ways.DIRECT
     else:
         way = await ways.find(around, job, attempt)
         sent, now = dataclasses.replace(job, id=sent_as), trio.current_time()
@@ -54,6 +56,8 @@ async def ask(around: Surroundings, job: Job, sent_as: str, order: Try, flight: 
         name, told = around.view().name(attempt.node), ways.told(around, attempt, way)
         answer = await remote.ask(way.link, envelope, job.body, around.me, name, told)
         path, privacy = ways.passed(way, answer.headers), way.privacy
+        if clerk is not None:
+            answer = await clerk.expected(answer, sent, path[-1])
     return Tried(answer, await _first(answer), path, privacy, order, flight)
 
 

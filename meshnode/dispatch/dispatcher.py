@@ -35,6 +35,7 @@ from meshnode.routing.measure import units_of
 from meshnode.routing.usual import Usual
 
 if TYPE_CHECKING:
+    from meshnode.dispatch.clerk import Clerk
     from meshnode.mesh.tunnels import Tunnels
     from meshnode.model.job import Job
     from meshnode.model.view import View
@@ -54,7 +55,8 @@ class Surroundings:
 
     `link` gives the live link to a neighbour, `tunnels` the virtual links of the present membership; `relay_class` is
     how requests pass relays unless they say it themselves; `may(node, role)` says whether a node's certificate gives it
-    a role; `asked(node)` hears of each request to another node.
+    a role; `asked(node)` hears of each request to another node; `clerk` signs for answers and keeps others' receipts,
+    None where nobody shall.
     """
 
     me: NodeId
@@ -68,6 +70,7 @@ class Surroundings:
     tunnels: Callable[[], Tunnels]
     relay_class: str
     asked: Callable[[NodeId], None]
+    clerk: Clerk | None = None
 
 
 class Dispatcher:

@@ -34,8 +34,8 @@ from meshnode.observe import log
 
 if TYPE_CHECKING:
     from meshnode.dispatch.dispatcher import Surroundings
-    from meshnode.dispatch.local import LocalAnswer
     from meshnode.dispatch.remote import RemoteAnswer
+    from meshnode.model.answer import Answer
     from meshnode.net import Link, LinkStream
     from meshnode.routing.seen import Seen
 
@@ -178,9 +178,11 @@ class Inbound:
         if sender != origin and not may(sender, "relay"):
             raise Forbidden(f"{name(sender)} may not pass on the jobs of others: it lacks the role relay")
 
-    async def _answer(self, envelope: wire.Envelope, body: bytes) -> LocalAnswer:
-        facts = read_facts(envelope.route, body, {})
-        return await self._around.local.serve(envelope.job(body, facts, trio.current_time()))
+    async def _answer(self, envelope: wire.Envelope, body: bytes) -> Answer:
+        job = envelope.job(body, read_facts(envelope.route, body, {}), trio.current_time())
+        answer = await self._around.local.serve(job)
+        clerk = self._around.clerk
+        return await clerk.served(answer, job) if clerk is not None else answer
 
     async def _pass_on(self, envelope: wire.Envelope, body: bytes) -> RemoteAnswer:
         view = self._around.view()
@@ -205,7 +207,7 @@ class Inbound:
             if self._held[peer] > most:
                 raise Overloaded("this node holds as much of one peer's requests as it takes", retry_after_s=1.0)
 
-    async def _copy(self, answer: LocalAnswer | RemoteAnswer, stream: LinkStream, envelope: wire.Envelope) -> str:
+    async def _copy(self, answer: Answer, stream: LinkStream, envelope: wire.Envelope) -> str:
         """The answer onto the stream; "ok", or the code of the error that cut it."""
         sensitive, serving = envelope.label is Label.SENSITIVE, envelope.target == self._around.me
         headers = wire.passed_on(answer.headers)

@@ -56,6 +56,11 @@ class LocalAnswer:
         streamed = inner.headers.get("content-type", "").startswith("text/event-stream")
         self._observer = StreamObserver() if streamed and inner.status == 200 else None
 
+    @property
+    def events(self) -> int:
+        """Events of a stream so far, about one a token; 0 for what is no stream."""
+        return self._observer.events if self._observer is not None else 0
+
     def __aiter__(self) -> LocalAnswer:
         return self
 

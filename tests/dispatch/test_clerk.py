@@ -1,0 +1,126 @@
+"""Receipts of whole requests between nodes: what the origin got is what the server signed."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from pathlib import Path
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from meshnode.dispatch.clerk import Clerk
+from meshnode.errors import RequestError
+from meshnode.model.advert import ModelOffer
+from meshnode.model.job import Label
+from meshnode.trust import Expected, Receipt, SignedReceipt
+from meshnode.trust.receipt import mismatch
+from tests.kit.world import EVENT, LAST, ScriptedEngine, World, WorldNode, world
+
+MODEL = "llama"
+USAGE = b'data: {"choices":[],"usage":{"prompt_tokens":9,"completion_tokens":33}}\n\n'
+
+
+class Book:
+    def __init__(self) -> None:
+        self.own_ones: list[Receipt] = []
+        self.came_ones: list[tuple[str, Expected]] = []
+
+    def own(self, receipt: Receipt) -> None:
+        self.own_ones.append(receipt)
+
+    def came(self, trailer: str, expected: Expected) -> None:
+        self.came_ones.append((trailer, expected))
+
+
+def keep(node: WorldNode) -> Book:
+    book = Book()
+    offer = ModelOffer(MODEL, digest=b"w" * 32, quant="Q4_K_M")
+    clerk = Clerk(node.id, node.home.node_key().sign, lambda _: offer, book)
+    around = dataclasses.replace(node.dispatcher._around, clerk=clerk)
+    node.dispatcher._around = node.inbound._around = around
+    return book
+
+
+async def two(where: World, engine: ScriptedEngine) -> tuple[WorldNode, WorldNode]:
+    server = await where.add("server", engine=engine)
+    asker = await where.add("asker", peers=("server",))
+    await asker.until_reachable({"server"}, "server")
+    return asker, server
+
+
+@pytest.mark.parametrize("label", [Label.INTERNAL, Label.PUBLIC])
+async def test_the_server_signs_for_what_the_origin_got(
+    tmp_path: Path, autojump_clock: MockClock, label: Label
+) -> None:
+    async with world(tmp_path) as where:
+        asker, server = await two(where, ScriptedEngine(MODEL, [EVENT, EVENT, LAST]))
+        book, _ = keep(asker), keep(server)
+        _, body = await asker.ask_whole(MODEL, label=label)
+        [(trailer, expected)] = book.came_ones
+        said = SignedReceipt.of_trailer(trailer).check()
+        assert mismatch(said, expected) == ""
+        assert said.answer == hashlib.sha256(body).digest()
+        assert (said.server, said.digest, said.quant) == (bytes(server.id), b"w" * 32, "Q4_K_M")
+        assert said.tokens == 2
+
+
+async def test_tokens_are_the_engines_own_count_where_it_gives_one(tmp_path: Path, autojump_clock: MockClock) -> None:
+    async with world(tmp_path) as where:
+        asker, server = await two(where, ScriptedEngine(MODEL, [EVENT, USAGE + LAST]))
+        book, _ = keep(asker), keep(server)
+        await asker.ask_whole(MODEL)
+        assert SignedReceipt.of_trailer(book.came_ones[0][0]).receipt.tokens == 33
+
+
+async def test_a_node_that_serves_itself_has_a_receipt_too(tmp_path: Path, autojump_clock: MockClock) -> None:
+    async with world(tmp_path) as where:
+        node = await where.add("node", engine=ScriptedEngine(MODEL))
+        book = keep(node)
+        _, body = await node.ask_whole(MODEL, label=Label.SENSITIVE)
+        [said] = book.own_ones
+        assert said.origin == said.server == bytes(node.id)
+        assert said.answer == hashlib.sha256(body).digest()
+
+
+async def test_an_answer_that_was_cut_has_none(tmp_path: Path, autojump_clock: MockClock) -> None:
+    async with world(tmp_path) as where:
+        asker, server = await two(where, ScriptedEngine(MODEL, [EVENT, EVENT]))
+        book, _ = keep(asker), keep(server)
+        with pytest.raises(RequestError):
+            await asker.ask_whole(MODEL)
+        assert book.came_ones == []
+
+
+async def test_an_answer_that_its_client_left_has_none(tmp_path: Path, autojump_clock: MockClock) -> None:
+    async with world(tmp_path) as where:
+        engine = ScriptedEngine(MODEL, [EVENT, 5.0, LAST])
+        asker, server = await two(where, engine)
+        book, _ = keep(asker), keep(server)
+        answer = await asker.ask(MODEL)
+        await anext(answer)
+        await answer.aclose()
+        await engine.until(0)
+        await trio.sleep(1)
+        assert book.came_ones == []
+
+
+async def test_a_server_without_receipts_is_noticed(tmp_path: Path, autojump_clock: MockClock) -> None:
+    async with world(tmp_path) as where:
+        asker, _ = await two(where, ScriptedEngine(MODEL))
+        book = keep(asker)
+        await asker.ask_whole(MODEL)
+        assert [trailer for trailer, _ in book.came_ones] == [""]
+
+
+async def test_a_large_request_is_hashed_as_it_is(
+    tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("meshnode.dispatch.clerk.LARGE_BYTES", 10)
+    async with world(tmp_path) as where:
+        asker, server = await two(where, ScriptedEngine(MODEL))
+        book, _ = keep(asker), keep(server)
+        await asker.ask_whole(MODEL)
+        [(trailer, expected)] = book.came_ones
+        assert mismatch(SignedReceipt.of_trailer(trailer).check(), expected) == ""
