@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from meshnode.dialects import ModelCard, cards
+from meshnode.dispatch import journal
 from meshnode.engine import Memory
 from meshnode.errors import BadRequest
 from meshnode.front import Doors
@@ -54,7 +55,21 @@ class Presence:
             metrics=lambda: (CONTENT_TYPE, self._node.metrics.render()),
             control=Commands(self._node),
             control_secret=control_secret,
+            requests=self.requests,
+            request=self.request,
         )
+
+    def requests(self, many: int) -> list[dict[str, Any]]:
+        """The last requests of this node's clients, the newest first."""
+        view, now = self._node.member.view(), trio.current_time()
+        return [journal.brief(entry, view, now) for entry in self._node.dispatcher.journal.recent(many)]
+
+    def request(self, request: str) -> dict[str, Any] | None:
+        """One of them in full."""
+        entry = self._node.dispatcher.journal.find(request)
+        if entry is None:
+            return None
+        return journal.report(entry, self._node.member.view(), trio.current_time())
 
     def cards(self) -> list[ModelCard]:
         """Models that can be reached now."""

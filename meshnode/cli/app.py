@@ -147,6 +147,26 @@ def status(home: HomeOption = None, api: ApiOption = None, as_json: JsonOption =
     _list("status", home, api, as_json)
 
 
+@app.command()
+def why(
+    request: Annotated[
+        str | None, typer.Argument(metavar="REQUEST", help="Its `x-request-id`; without it, the last requests.")
+    ] = None,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Why a request went where it went: candidates, attempts, and where its time went."""
+    from meshnode.cli import place
+
+    with reported(as_json):
+        from meshnode.cli import why as telling
+
+        if request is None:
+            telling.recent(place.find(home, None), as_json)
+        else:
+            telling.why(place.find(home, None), request, as_json)
+
+
 app.add_typer(verbs.peers, name="peers")
 
 

@@ -26,6 +26,8 @@ ANSWER_SILENCE_S = 960.0
 
 CONTROL_PREFIX = "/mesh/"
 """The secret is shown to no other route."""
+GUARDED_PREFIX = "/mesh/requests"
+"""Reading needs it only here."""
 
 _WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared, not bound
 
@@ -73,7 +75,7 @@ class Daemon:
         headers = {"accept": "application/json, text/event-stream"}
         if body is not None:
             headers["content-type"] = "application/json"
-        if self.secret and path.startswith(CONTROL_PREFIX) and method == "POST":
+        if self.secret and path.startswith(CONTROL_PREFIX if method == "POST" else GUARDED_PREFIX):
             headers["authorization"] = f"Bearer {self.secret}"
         try:
             connection.connect()

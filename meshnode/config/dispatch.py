@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from meshnode.config.types import Positive, Seconds, Share, Whole
+from meshnode.config.types import Bytes, Positive, Seconds, Share, Whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +37,10 @@ class DispatchSection:
     # How much longer than the best peer's this node's own engine may be predicted to take and still win.
     local_margin: Share = 0.25
     local_patience_s: Seconds = 2.0
+    # What is told of the last requests (`meshnode why`): how many, and what they may take in memory, which matters only
+    # where plans have many exclusions.
+    journal: Positive = 1000
+    journal_bytes: Bytes = 16 << 20
     # Seen jobs remembered against loops and duplicates.
     seen_jobs: Positive = 65_536
     seen_s: Seconds = 900.0

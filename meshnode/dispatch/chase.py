@@ -20,6 +20,7 @@ from meshnode.routing import Attempt, Flight
 
 if TYPE_CHECKING:
     from meshnode.dispatch.dispatcher import Surroundings
+    from meshnode.dispatch.journal import Entry
     from meshnode.dispatch.pursuit import Command, Event
     from meshnode.model.job import Job
 
@@ -32,12 +33,13 @@ MOST_AT_ONCE = 16
 class Chase:
     """`await run(…)` once."""
 
-    def __init__(self, around: Surroundings, job: Job, sent_as: str, pursuit: Pursuit) -> None:
+    def __init__(self, around: Surroundings, job: Job, sent_as: str, pursuit: Pursuit, entry: Entry) -> None:
         self._around = around
         self._job = job
         self._sent_as = sent_as
         self._pursuit = pursuit
-        self._flights: list[Flight] = []
+        self._entry = entry
+        self._flights: dict[int, Flight] = {}
         self._answers: dict[int, Tried] = {}
         self._latest: Attempt | None = None
         self._error: RequestError | None = None
@@ -51,7 +53,9 @@ class Chase:
                 won = await self._pursue()
             if not won:
                 router, now = self._around.router, trio.current_time()
-                for flight in self._flights:
+                for number, flight in self._flights.items():
+                    if not flight.ended:
+                        self._entry.note(now, "failed", number, flight.node, DeadlineExceeded.code)
                     (router.cancelled if hasty else router.failed)(flight, now)
                 raise self._too_slow(now - began)
             return self._answers.pop(won)
@@ -62,8 +66,10 @@ class Chase:
     async def _let_go(self, won: int) -> None:
         """Of whoever was cancelled while it was asked, and of whoever answered and did not win."""
         now = trio.current_time()
-        for number, flight in enumerate(self._flights, 1):
+        for number, flight in self._flights.items():
             if number != won:
+                if not flight.ended:
+                    self._entry.note(now, "let go", number, flight.node)
                 self._around.router.cancelled(flight, now)
         with trio.CancelScope(shield=True):
             while self._answers:
@@ -127,12 +133,15 @@ class Chase:
         around, attempt, number = self._around, order.attempt, order.number
         around.metrics.attempt()
         self._latest = attempt
-        flight = around.router.started(attempt, self._job.facts.prompt_tokens, trio.current_time())
-        self._flights.append(flight)
+        now = trio.current_time()
+        flight = around.router.started(attempt, self._job.facts.prompt_tokens, now)
+        self._entry.note(now, "asked", number, attempt.node, order.role.value)
+        self._flights[number] = flight
         try:
             tried = await ask(around, self._job, self._sent_as, order, flight)
         except RequestError as error:
             self._learn(flight, error)
+            self._entry.note(trio.current_time(), "failed", number, attempt.node, error.code)
             if self._error is None or self._error.elsewhere:
                 self._error = error
             # Without the error's text: an engine's may quote the prompt.

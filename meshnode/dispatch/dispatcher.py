@@ -22,6 +22,7 @@ from meshnode.dispatch.asking import Tried
 from meshnode.dispatch.chase import Chase
 from meshnode.dispatch.course import Course
 from meshnode.dispatch.delivered import Delivered, Ended, Patience
+from meshnode.dispatch.journal import Entry, Journal, error_code
 from meshnode.dispatch.local import Local
 from meshnode.dispatch.pursuit import Pursuit, Role, Rules, Try
 from meshnode.dispatch.watch import Watch
@@ -84,6 +85,7 @@ class Dispatcher:
         self._retries = RetryBudget(section.retry_share, section.retry_window_s, section.retry_floor_per_s)
         self.hedges = HedgeBudget(section.hedge_share)
         self.usual = Usual(section.hedge_quantile)
+        self.journal = Journal(section.journal, section.journal_bytes)
         self.running = 0
         self.answered = 0
         self.failed = 0
@@ -94,20 +96,27 @@ class Dispatcher:
         if job.hops_left != self._section.hops:
             job = dataclasses.replace(job, hops_left=self._section.hops)
         self.running += 1
+        around, entry = self._around, self.journal.begin(job, began)
         try:
-            around = self._around
-            plan = around.router.plan(job, around.view(), around.local.state(), self._rng, began)
+            plan = around.router.consider(job, around.view(), around.local.state(), self._rng, began)
+            entry.planned(plan, trio.current_time())
+            self.journal.keep(entry)
+            if plan.refusal is not None:
+                try:
+                    raise plan.refusal
+                finally:
+                    # An error that its own traceback's frame holds would keep the body until the next full collection.
+                    del plan
             pursuit = self._pursuit(job, plan)
-            tried = await self._first_that_answers(job, pursuit, began)
-        except RequestError as error:
-            self._settle("", "", error.code)
-            raise
-        except BaseException:
-            self._settle("", "", "cancelled")
+            tried = await self._first_that_answers(job, pursuit, entry, began)
+        except BaseException as error:
+            outcome = error_code(error)
+            entry.ended(trio.current_time(), outcome)
+            self._settle("", "", outcome)
             raise
         node = around.view().name(tried.path[-1])
         around.metrics.first_token(tried.order.attempt.model, node, trio.current_time() - began)
-        headers, ended = self._headers(tried, plan, pursuit), self._at_end(tried, node, job.deadline)
+        headers, ended = self._headers(tried, plan, pursuit), self._at_end(tried, node, entry, job.deadline)
         return Delivered(tried, headers, Patience(self._section.silence_s, job.deadline), self._watch, ended)
 
     def _pursuit(self, job: Job, plan: Plan) -> Pursuit:
@@ -130,15 +139,19 @@ class Dispatcher:
         rules = Rules(many, late_s, load, section.hedge_load, section.backoff_s)
         return Pursuit(course, rules, self._retries, self.hedges, self._rng)
 
-    async def _first_that_answers(self, job: Job, pursuit: Pursuit, began: float) -> Tried:
+    async def _first_that_answers(self, job: Job, pursuit: Pursuit, entry: Entry, began: float) -> Tried:
         phase_s = self._section.first_token_s if job.facts.stream else self._section.whole_s
         # Clients may use an id twice; peers refuse a job that they have met.
         sent_as = f"{job.id[:REQUEST_ID_CHARACTERS]}.{secrets.token_hex(8)}"
-        chase = Chase(self._around, job, sent_as, pursuit)
+        chase = Chase(self._around, job, sent_as, pursuit, entry)
         # A deadline that its client cut short says little of the server.
         hasty = job.deadline < began + phase_s - HASTY_S
         tried = await chase.run(min(job.deadline, began + phase_s), hasty=hasty)
         self._answered(tried)
+        now = trio.current_time()
+        entry.note(now, "answered", tried.order.number, tried.path[-1])
+        entry.note(now, "first token")
+        entry.queue_ms = tried.answer.headers.get("x-meshnode-queue-ms", "")
         return tried
 
     def _answered(self, tried: Tried) -> None:
@@ -150,7 +163,7 @@ class Dispatcher:
             # A relay chose another server: how quick that is says nothing of the one that was meant.
             self._around.router.cancelled(tried.flight, now)
 
-    def _at_end(self, tried: Tried, node: str, deadline: float) -> Ended:
+    def _at_end(self, tried: Tried, node: str, entry: Entry, deadline: float) -> Ended:
         def ended(answer: Delivered, error: RequestError | None, whole: bool) -> None:
             now = trio.current_time()
             if error is not None and now <= deadline:
@@ -160,6 +173,7 @@ class Dispatcher:
             else:
                 self._around.router.cancelled(tried.flight, now)
             outcome = error.code if error is not None else "ok" if whole else "cancelled"
+            entry.ended(now, outcome, answer.chunks)
             self._settle(tried.order.attempt.model, node, outcome)
 
         return ended

@@ -35,6 +35,7 @@ from meshnode.front.doors import Doors
 from meshnode.front.exchange import ASGIApp
 from meshnode.front.gate import Gate, check_secret
 from meshnode.front.handlers import Incoming, infer, request_id_of
+from meshnode.front.requests import add_requests
 from meshnode.observe import log
 
 logger = log.get("front")
@@ -87,6 +88,7 @@ def make_app(doors: Doors, section: FrontSection) -> QuartTrio:
     _add_openai(app)
     _add_pages(app)
     _add_control(app)
+    add_requests(app, doors)
     return app
 
 

@@ -52,7 +52,8 @@ class Doors:
 
     `dispatch` returns an answer whose first bytes have arrived, or raises RequestError. `ready` is None while requests
     are welcome, else the reason why not ("starting", "draining"). `metrics` returns content type and body. An empty
-    `control_secret` closes the control endpoints.
+    `control_secret` closes the control endpoints. `requests` lists so many of the last requests, `request` tells one
+    by its id.
     """
 
     me: NodeId
@@ -65,3 +66,5 @@ class Doors:
     metrics: Callable[[], tuple[str, bytes]]
     control: Control
     control_secret: str = ""
+    requests: Callable[[int], Sequence[Mapping[str, Any]]] = lambda _: ()
+    request: Callable[[str], Mapping[str, Any] | None] = lambda _: None

@@ -1,0 +1,99 @@
+"""`meshnode why`: why a request went where it went, and where its time went; without an id, the last requests.
+
+With `--json` the node's own words, unchanged. Counterpart: dispatch.journal, which writes what is shown here.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+from urllib.parse import quote
+
+from meshnode.cli import say
+from meshnode.cli.daemon import Daemon
+from meshnode.errors import DecodeError
+
+REQUESTS = "/mesh/requests"
+
+
+def why(daemon: Daemon, request: str, as_json: bool) -> None:
+    """Everything about one request."""
+    document = daemon.get(f"{REQUESTS}/{quote(request, safe='')}")
+    if as_json:
+        return say.write_json(document)
+    try:
+        _show(document)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DecodeError("the node's answer is of another version of meshnode; try --json") from error
+    return None
+
+
+def recent(daemon: Daemon, as_json: bool) -> None:
+    """The last requests, the newest first."""
+    document = daemon.get(REQUESTS)
+    if as_json:
+        return say.write_json(document)
+    try:
+        rows = [_line(one) for one in document["requests"]]
+    except (KeyError, TypeError, ValueError) as error:
+        raise DecodeError("the node's answer is of another version of meshnode; try --json") from error
+    say.write_table(("REQUEST", "AT", "MODEL", "NODE", "ATTEMPTS", "SECONDS", "OUTCOME"), rows, "no requests yet")
+    return None
+
+
+def _line(one: dict[str, Any]) -> list[str]:
+    at = time.strftime("%H:%M:%S", time.localtime(one["at"]))
+    return [
+        one["id"], at, one["model"], one["node"] or "-", str(one["attempts"]), f"{one['total_s']:.3f}", one["outcome"],
+    ]  # fmt: skip
+
+
+def _show(told: dict[str, Any]) -> None:
+    plan = told["plan"]
+    _say(f"{told['id']}  {told['model']}  {told['outcome']} after {told['total_s']:.6f} s")
+    _say(f"label {told['label']}; {plan['reason'] or 'nothing was planned'}")
+    if told["cache"]:
+        _say(f"{told['cache']}: shares the answer of {told['shares']}")
+    if "refusal" in plan:
+        _say(f"refused: {plan['refusal']['code']}: {plan['refusal']['message']}")
+    _candidates(plan)
+    print()
+    rows = [
+        [str(one["number"]), one["name"], one["why"], _s(one["began_s"]), _s(one["took_s"]), one["outcome"]]
+        for one in told["attempts"]
+    ]
+    say.write_table(("#", "ASKED", "WHY", "AT", "TOOK", "OUTCOME"), rows, "nobody was asked")
+    print()
+    rows = [
+        [_s(step["at_s"]), _s(step["for_s"]), _event(step), step["node"] or "", step["detail"] or ""]
+        for step in told["timeline"]
+    ]
+    say.write_table(("AT", "FOR", "EVENT", "NODE", ""), rows, "")
+    total_s = sum(step["for_s"] for step in told["timeline"])
+    queued = f"; waited {told['queue_ms']} ms for a slot" if told["queue_ms"] is not None else ""
+    _say(f"in all {total_s:.6f} s, {told['chunks']} chunks{queued}")
+
+
+def _candidates(plan: dict[str, Any]) -> None:
+    rows = []
+    for one in [*plan["attempts"], *plan.get("others", [])]:
+        terms = ", ".join(f"{name.removesuffix('_s')} {value:g}" for name, value in one["terms"].items())
+        rows.append([one["name"], " > ".join(one["path"]), f"{one['score']:g}", f"{one['predicted_s']:g} s", terms])
+    print()
+    say.write_table(("CANDIDATE", "PATH", "SCORE", "PREDICTED", "TERMS"), rows, "no candidates")
+    for one in plan["excluded"]:
+        _say(f"not {one['name']}: it {one['text']} ({one['code']})")
+    if plan["not_listed"]:
+        _say(f"and {plan['not_listed']} more")
+
+
+def _event(step: dict[str, Any]) -> str:
+    return f"{step['event']} #{step['attempt']}" if step["attempt"] else str(step["event"])
+
+
+def _s(value: float | None) -> str:
+    return "-" if value is None else f"{value:.6f}"
+
+
+def _say(text: str) -> None:
+    print(say.clean(text, keep=""))

@@ -1,0 +1,201 @@
+"""What happened to the last requests of this node: the plan, who was asked when, and a time line to the end.
+
+Kept in memory only, bounded in number and bytes, and without a word of prompt or answer. Told late: names are looked up
+when somebody asks. Not for counting (observe.metrics). Counterpart: front.requests, which shows it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from meshnode.errors import RequestError
+from meshnode.model.ids import NodeId
+from meshnode.routing import Plan, explain
+
+if TYPE_CHECKING:
+    from meshnode.model.job import Job
+    from meshnode.model.view import View
+
+STEPS = 48
+"""Of one request: more than the attempts there can be, each asked and ended."""
+
+EXCLUSIONS = 40
+"""Kept of one plan; a mesh may have a thousand nodes that may not serve."""
+
+ENTRY_BYTES = 1400
+ATTEMPT_BYTES = 700
+EXCLUSION_BYTES = 300
+STEP_BYTES = 150
+"""What each takes in memory, measured generously."""
+
+
+class Step(NamedTuple):
+    """Something that happened `at` a moment on trio's clock. `attempt` counts from 1, 0 where it is about none."""
+
+    at: float
+    event: str
+    attempt: int = 0
+    node: NodeId | None = None
+    detail: str = ""
+
+
+class Entry:
+    """One request. `plan` is None until there is one; `outcome` until it has ended."""
+
+    __slots__ = (
+        "at", "cache", "chunks", "label", "model", "outcome", "plan", "queue_ms", "refusal", "request", "route",
+        "shares", "steps", "stream", "unkept",
+    )  # fmt: skip
+
+    def __init__(self, job: Job, now: float) -> None:
+        self.request = job.id
+        self.route, self.model, self.stream, self.label = job.route, job.facts.model, job.facts.stream, job.label.value
+        self.at = time.time()
+        self.plan: Plan | None = None
+        self.refusal: dict[str, Any] | None = None
+        self.unkept = 0
+        self.steps = [Step(now, "received")]
+        self.outcome: str | None = None
+        self.queue_ms = self.cache = self.shares = ""
+        self.chunks = 0
+
+    def planned(self, plan: Plan, now: float) -> None:
+        """Servers were chosen, or none was found."""
+        if plan.refusal is not None:
+            # Not the error itself: raised, it holds the frames that it passed, and with them the prompt.
+            error = plan.refusal
+            self.refusal = {"status": error.status, "code": error.code, "message": error.message}
+        self.unkept = max(0, len(plan.exclusions) - EXCLUSIONS)
+        if self.unkept or plan.refusal is not None:
+            plan = replace(plan, exclusions=plan.exclusions[:EXCLUSIONS], refusal=None)
+        self.plan = plan
+        self.note(now, "planned")
+
+    def note(self, now: float, event: str, attempt: int = 0, node: NodeId | None = None, detail: str = "") -> None:
+        """Something happened."""
+        if len(self.steps) < STEPS:
+            self.steps.append(Step(now, event, attempt, node, detail))
+
+    def ended(self, now: float, outcome: str, chunks: int = 0) -> None:
+        """It is over; only the first end counts."""
+        if self.outcome is None:
+            self.outcome, self.chunks = outcome, chunks
+            self.steps.append(Step(now, "ended", detail=outcome))
+
+    @property
+    def size(self) -> int:
+        """What it may take in memory, once it has ended."""
+        plan = self.plan
+        many = (len(plan.attempts), len(plan.exclusions)) if plan is not None else (0, 0)
+        return ENTRY_BYTES + many[0] * ATTEMPT_BYTES + many[1] * EXCLUSION_BYTES + len(self.steps) * STEP_BYTES
+
+
+class Journal:
+    """The newest requests, at most `most` and `most_bytes`; the oldest go first."""
+
+    def __init__(self, most: int, most_bytes: int) -> None:
+        self._most = most
+        self._most_bytes = most_bytes
+        self._entries: deque[Entry] = deque()
+        self._sizes: deque[int] = deque()
+        self._bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def begin(self, job: Job, now: float) -> Entry:
+        """A request came."""
+        return Entry(job, now)
+
+    def keep(self, entry: Entry) -> None:
+        """It was planned or refused: from now on it can be found."""
+        size = entry.size + STEPS // 4 * STEP_BYTES
+        self._entries.append(entry)
+        self._sizes.append(size)
+        self._bytes += size
+        while len(self._entries) > self._most or (self._bytes > self._most_bytes and len(self._entries) > 1):
+            self._entries.popleft()
+            self._bytes -= self._sizes.popleft()
+
+    def find(self, request: str) -> Entry | None:
+        """The newest of this id: clients may use one twice."""
+        return next((entry for entry in reversed(self._entries) if entry.request == request), None)
+
+    def recent(self, many: int) -> list[Entry]:
+        """The newest first."""
+        return [entry for entry, _ in zip(reversed(self._entries), range(many), strict=False)]
+
+
+def error_code(error: BaseException) -> str:
+    """What an outcome is called."""
+    return error.code if isinstance(error, RequestError) else "cancelled"
+
+
+def brief(entry: Entry, view: View, now: float) -> dict[str, Any]:
+    """One request in a line of a list."""
+    served = next((step for step in reversed(entry.steps) if step.event in ("answered", "continued")), None)
+    return {
+        "id": entry.request,
+        "at": round(entry.at, 3),
+        "route": entry.route,
+        "model": entry.model,
+        "stream": entry.stream,
+        "label": entry.label,
+        "outcome": entry.outcome or "running",
+        "total_s": _us(entry.steps[-1].at if entry.outcome else now, entry) / 1e6,
+        "node": view.name(served.node) if served is not None and served.node is not None else None,
+        "attempts": sum(step.event == "asked" for step in entry.steps),
+    }
+
+
+def report(entry: Entry, view: View, now: float) -> dict[str, Any]:
+    """Everything about one request: the time line's `for_s` add up to `total_s`, in whole microseconds."""
+    first = next((step for step in entry.steps if step.event == "first token"), None)
+    plan = explain(entry.plan, view) if entry.plan is not None else {"attempts": [], "excluded": [], "reason": ""}
+    return {
+        **brief(entry, view, now),
+        "plan": {**plan, "not_listed": entry.unkept, **({"refusal": entry.refusal} if entry.refusal else {})},
+        "attempts": _attempts(entry, view),
+        "queue_ms": int(entry.queue_ms) if entry.queue_ms.isascii() and entry.queue_ms.isdigit() else None,
+        "first_token_s": _us(first.at, entry) / 1e6 if first is not None else None,
+        "chunks": entry.chunks,
+        "cache": entry.cache or None,
+        "shares": entry.shares or None,
+        "hedged": any(step.event == "asked" and step.detail == "hedge" for step in entry.steps),
+        "timeline": _timeline(entry, view, now),
+    }
+
+
+def _us(at: float, entry: Entry) -> int:
+    return round((at - entry.steps[0].at) * 1e6)
+
+
+def _attempts(entry: Entry, view: View) -> list[dict[str, Any]]:
+    found: dict[int, dict[str, Any]] = {}
+    for step in entry.steps:
+        if step.event == "asked" and step.node is not None:
+            found[step.attempt] = {
+                "number": step.attempt, "node": step.node.text, "name": view.name(step.node), "why": step.detail,
+                "began_s": _us(step.at, entry) / 1e6, "took_s": None, "outcome": "running",
+            }  # fmt: skip
+        elif step.attempt in found:
+            one = found[step.attempt]
+            one["took_s"] = (_us(step.at, entry) - round(one["began_s"] * 1e6)) / 1e6
+            one["outcome"] = step.detail or step.event
+    return list(found.values())
+
+
+def _timeline(entry: Entry, view: View, now: float) -> list[dict[str, Any]]:
+    steps = entry.steps if entry.outcome else [*entry.steps, Step(now, "now")]
+    before, shown = 0, []
+    for step in steps:
+        at_us = _us(step.at, entry)
+        shown.append({
+            "at_s": at_us / 1e6, "for_s": (at_us - before) / 1e6, "event": step.event, "attempt": step.attempt or None,
+            "node": view.name(step.node) if step.node is not None else None, "detail": step.detail or None,
+        })  # fmt: skip
+        before = at_us
+    return shown

@@ -1,0 +1,66 @@
+"""Why a request went where it went, for people and for programs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from typer.testing import CliRunner
+
+from meshnode.cli.app import app
+from meshnode.dispatch.journal import Journal, brief, report
+from meshnode.keep.home import Home
+from tests.cli.conftest import FakeDaemon
+from tests.routing.build import NOTHING, job, node, router, star
+
+
+def written() -> tuple[dict[str, Any], dict[str, Any]]:
+    view = star(3, {2: {"draining": True}, 3: {"name": "attic\x1b[31m"}})
+    entry = Journal(1, 1 << 20).begin(job(), 10.0)
+    entry.planned(router().consider(job(), view, NOTHING, Random(1), 10.0), 10.001)
+    entry.note(10.001, "asked", 1, node(1), "first")
+    entry.note(11.0, "answered", 1, node(1))
+    entry.note(11.0, "first token")
+    entry.ended(13.5, "ok", 7)
+    return report(entry, view, 20.0), brief(entry, view, 20.0)
+
+
+def test_it_shows_candidates_exclusions_attempts_and_where_the_time_went(
+    cli: CliRunner, home: Path, daemon: FakeDaemon
+) -> None:
+    daemon.answer("GET", "/mesh/requests/j1", written()[0])
+    shown = cli.invoke(app, ["why", "j1", "--home", str(home)]).stdout
+    assert "j1  llama  ok after 3.500000 s" in shown
+    assert "not n2: it is shutting down (draining)" in shown
+    assert "n0 > n1" in shown
+    assert "prefill" in shown
+    assert "in all 3.500000 s, 7 chunks" in shown
+    assert "first token" in shown
+    assert "\x1b" not in shown
+
+
+def test_json_is_what_the_node_said(cli: CliRunner, home: Path, daemon: FakeDaemon) -> None:
+    found = written()[0]
+    daemon.answer("GET", "/mesh/requests/j1", found)
+    assert json.loads(cli.invoke(app, ["why", "j1", "--json", "--home", str(home)]).stdout) == found
+
+
+def test_without_an_id_the_last_requests_are_listed(cli: CliRunner, home: Path, daemon: FakeDaemon) -> None:
+    daemon.answer("GET", "/mesh/requests", {"requests": [written()[1]]})
+    words = cli.invoke(app, ["why", "--home", str(home)]).stdout.splitlines()[1].split()
+    assert (words[0], *words[2:]) == ("j1", "llama", "n1", "1", "3.500", "ok")
+
+
+def test_it_is_asked_with_the_control_secret(cli: CliRunner, home: Path, daemon: FakeDaemon) -> None:
+    secret = Home(home).control_secret()
+    daemon.answer("GET", "/mesh/requests", {"requests": []})
+    assert "no requests yet" in cli.invoke(app, ["why", "--home", str(home)]).stdout
+    assert daemon.asked[-1][3] == f"Bearer {secret}"
+
+
+def test_what_is_not_known_or_of_another_version_is_an_error(cli: CliRunner, home: Path, daemon: FakeDaemon) -> None:
+    assert cli.invoke(app, ["why", "j2", "--home", str(home)]).exit_code == 1
+    daemon.answer("GET", "/mesh/requests/j3", {"id": "j3"})
+    assert cli.invoke(app, ["why", "j3", "--home", str(home)]).exit_code == 1

@@ -1,0 +1,108 @@
+"""What is told of a request afterwards: all that happened, in a time line that adds up, and no word of its text."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+import trio
+from hypothesis import given
+from hypothesis import strategies as st
+from trio.testing import MockClock
+
+from meshnode.dispatch.journal import EXCLUSIONS, Journal, report
+from meshnode.errors import EngineFailed, NoPeerReachable, RequestError
+from meshnode.model.job import Wishes
+from tests.kit.world import EVENT, LAST, ScriptedEngine, WorldNode, world
+from tests.routing.build import NOTHING, job, router, star
+
+
+def told(node: WorldNode, request: str = "") -> dict[str, Any]:
+    journal = node.dispatcher.journal
+    entry = journal.find(request) if request else journal.recent(1)[0]
+    assert entry is not None
+    return report(entry, node.member.view(), trio.current_time())
+
+
+def adds_up(found: dict[str, Any]) -> bool:
+    line = found["timeline"]
+    return round(sum(step["for_s"] for step in line) * 1e6) == round(found["total_s"] * 1e6)
+
+
+async def test_a_request_is_told_from_plan_to_end(tmp_path: Path, autojump_clock: MockClock) -> None:
+    async with world(tmp_path) as where:
+        bad = ScriptedEngine("m", refuse=EngineFailed("a canary sang"))
+        good = ScriptedEngine("m", [2.0, EVENT, 1.0, LAST])
+        await where.add("other", engine=good)
+        node = await where.add("node", peers=("other",), engine=bad)
+        await node.until_reachable({"other"}, model_of="other")
+        began = trio.current_time()
+        asked = node.job("m", text="a canary sings")
+        answer = await node.dispatcher.dispatch(asked)
+        assert told(node)["outcome"] == "running"
+        assert [data async for data in answer] == [EVENT, LAST]
+        found = told(node, asked.id)
+        assert found["total_s"] == pytest.approx(trio.current_time() - began, abs=1e-5)
+        assert adds_up(found)
+        assert [(one["name"], one["why"], one["outcome"]) for one in found["attempts"]] == [
+            ("node", "first", "engine_failed"),
+            ("other", "retry", "answered"),
+        ]
+        assert [step["event"] for step in found["timeline"]] == [
+            "received", "planned", "asked", "failed", "asked", "answered", "first token", "ended",
+        ]  # fmt: skip
+        assert (found["outcome"], found["node"], found["chunks"]) == ("ok", "other", 2)
+        assert {one["name"] for one in found["plan"]["attempts"]} == {"node", "other"}
+        assert "canary" not in json.dumps(found)
+
+
+async def test_refusals_races_and_clients_that_leave_are_told_too(tmp_path: Path, autojump_clock: MockClock) -> None:
+    async with world(tmp_path) as where:
+        for number, wait_s in enumerate((5.0, 1.0)):
+            await where.add(f"s{number}", engine=ScriptedEngine("m", [wait_s, EVENT, 100.0, LAST]))
+        node = await where.add("node", peers=("s0", "s1"))
+        for name in ("s0", "s1"):
+            await node.until_reachable({"s0", "s1"}, model_of=name)
+        answer = await node.ask("m", wishes=Wishes(fanout=2))
+        await answer.aclose()
+        found = told(node)
+        assert adds_up(found)
+        assert {one["name"]: one["outcome"] for one in found["attempts"]} == {"s0": "let go", "s1": "answered"}
+        assert found["outcome"] == "cancelled"
+        with pytest.raises(RequestError):
+            await node.ask("nothing like it")
+        found = told(node)
+        assert found["plan"]["refusal"]["code"] == found["outcome"] == "model_not_found"
+        assert adds_up(found)
+
+
+@given(most=st.integers(1, 20), budget=st.integers(1, 60_000), many=st.integers(0, 60))
+def test_it_is_bounded_in_number_and_bytes(most: int, budget: int, many: int) -> None:
+    journal, made, view = Journal(most, budget), router(), star(3)
+    for number in range(many):
+        entry = journal.begin(job(), float(number))
+        entry.planned(made.consider(job(), view, NOTHING, Random(1), 0.0), float(number))
+        journal.keep(entry)
+    assert len(journal) <= most
+    assert len(journal) == (1 if many else 0) or journal._bytes <= budget
+    assert [entry.steps[0].at for entry in journal.recent(3)] == [float(n) for n in range(many - 1, -1, -1)][
+        : min(3, len(journal))
+    ]
+
+
+def test_a_plan_of_many_exclusions_is_cut_and_an_error_is_not_kept() -> None:
+    made, view = router(), star(100)
+    entry = Journal(1, 1 << 20).begin(job(), 0.0)
+    plan = made.consider(job(needs=frozenset({"vision"})), view, NOTHING, Random(1), 0.0)
+    entry.planned(plan, 0.0)
+    entry.ended(1.0, NoPeerReachable.code)
+    assert entry.plan is not None
+    assert entry.plan.refusal is None
+    found = report(entry, view, 2.0)
+    assert len(found["plan"]["excluded"]) == EXCLUSIONS
+    assert found["plan"]["not_listed"] == len(plan.exclusions) - EXCLUSIONS
+    assert found["plan"]["refusal"]["status"] == 400
+    assert found["total_s"] == 1.0
