@@ -24,12 +24,14 @@
         ├── Unauthorized           401
         ├── Forbidden              403
         ├── ModelNotFound          404  theirs: no node offers this name
+        ├── Conflict               409  theirs: the idempotency key belongs to another request or a past answer
         ├── BodyTooLarge           413
         ├── Overloaded             429  every slot and queue is full; Retry-After says when
         ├── EngineFailed           502  ours: the engine refused, died or spoke nonsense
         ├── PeerFailed             502  ours: the peer or the path to it broke
         ├── NoPeerReachable        503  ours: the model is known, nobody who has it can be reached
         ├── Draining               503  ours: this node is shutting down
+        ├── FellBehind             503  ours: a shared answer went on without this reader
         └── DeadlineExceeded       504  ours: time ran out; `phase` says where
 
 Not for: exceptions of libraries. Each I/O room maps those where they arise, with `raise … from`.
@@ -190,6 +192,14 @@ class ModelNotFound(RequestError):
     code = "model_not_found"
 
 
+class Conflict(RequestError):
+    """An idempotency key that was used for another request, or whose answer was delivered and is not kept."""
+
+    status = 409
+    kind = "invalid_request_error"
+    code = "idempotency_conflict"
+
+
 class BodyTooLarge(RequestError):
     """The request body is larger than this node accepts."""
 
@@ -237,6 +247,13 @@ class Draining(RequestError):
     status = 503
     code = "draining"
     elsewhere = True
+
+
+class FellBehind(RequestError):
+    """This client read an answer that it shares with others more slowly than this node can wait for."""
+
+    status = 503
+    code = "fell_behind"
 
 
 class DeadlineExceeded(RequestError):

@@ -22,6 +22,7 @@ from meshnode import front
 from meshnode.chat import ChatStream, Messages, Reply
 from meshnode.config import Config, load
 from meshnode.dispatch.clerk import Clerk
+from meshnode.dispatch.coalesce import Coalescer
 from meshnode.dispatch.dispatcher import Dispatcher, Surroundings
 from meshnode.dispatch.inbound import Inbound
 from meshnode.dispatch.local import Local
@@ -144,6 +145,7 @@ class Node(AbstractAsyncContextManager["Node"]):
                             await mesh.start(self.receipts.run)
                         await mesh.start(self.member.run)
                         await mesh.start(self._watch.run)
+                        await mesh.start(self.sharing.run)
                         mesh.start_soon(self._watch_memory)
                         stop = trio.Event()
                         async with trio.open_nursery() as doors:
@@ -191,6 +193,7 @@ class Node(AbstractAsyncContextManager["Node"]):
         )
         self._watch = Watch()
         self.dispatcher = Dispatcher(around, config.dispatch, self._watch, SystemRandom())
+        self.sharing = Coalescer(self.dispatcher, config.dispatch)
         seen = Seen(config.dispatch.seen_jobs, config.dispatch.seen_s)
         self.inbound = Inbound(around, seen, config.front.body_limit_bytes)
         host, port = api[0].socket.getsockname()[:2]

@@ -46,7 +46,7 @@ class Presence:
         """What the front may call."""
         return Doors(
             me=self._node.id,
-            dispatch=self._node.dispatcher.dispatch,
+            dispatch=self._node.sharing.dispatch,
             models=self.cards,
             status=self.status,
             graph=self.graph,

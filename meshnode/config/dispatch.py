@@ -41,6 +41,13 @@ class DispatchSection:
     # where plans have many exclusions.
     journal: Positive = 1000
     journal_bytes: Bytes = 16 << 20
+    # What answers that several clients read may hold in memory, in all and each: long answers have 100 KB, as events
+    # 1 MB; who reads more slowly than others by more than that gets an error.
+    shared_bytes: Bytes = 32 << 20
+    shared_stream_bytes: Bytes = 1 << 20
+    # Idempotency keys: how long after the answer's end, as payment services do it for shorter work; and how many.
+    idempotency_s: Seconds = 600.0
+    idempotency_keys: Positive = 8192
     # Seen jobs remembered against loops and duplicates.
     seen_jobs: Positive = 65_536
     seen_s: Seconds = 900.0

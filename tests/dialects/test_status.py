@@ -34,7 +34,7 @@ class TestEveryError:
 
     def test_says_whether_to_try_again(self, cls: type[RequestError]) -> None:
         _, headers, _ = http_error(cls("said"))
-        permanent = cls.status in (400, 401, 403, 404, 413)
+        permanent = cls.status in (400, 401, 403, 404, 409, 413)
         assert (headers.get("x-should-retry") == "false") == permanent
         assert ("retry-after" in headers) == (cls.status in (429, 503))
 

@@ -18,6 +18,7 @@ import trio
 
 from meshnode.config import load
 from meshnode.dialects import read_facts
+from meshnode.dispatch.coalesce import Coalescer
 from meshnode.dispatch.delivered import Delivered
 from meshnode.dispatch.dispatcher import Dispatcher, Surroundings
 from meshnode.dispatch.inbound import Inbound
@@ -132,6 +133,7 @@ class WorldNode:
     local: Local
     router: Router
     around: Surroundings
+    sharing: Coalescer
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
 
     @property
@@ -141,10 +143,11 @@ class WorldNode:
     def job(
         self, model: str, *, stream: bool = True, timeout_s: float = 60.0, text: str = "hi",
         label: Label = Label.INTERNAL, privacy: Privacy | None = None,
-        wishes: Wishes = NO_WISHES,
+        wishes: Wishes = NO_WISHES, more: bytes = b"",
     ) -> Job:  # fmt: skip
-        body = b'{"model":"%s","stream":%s,"messages":[{"role":"user","content":"%s"}]}' % (
+        body = b'{"model":"%s",%s"stream":%s,"messages":[{"role":"user","content":"%s"}]}' % (
             model.encode(),
+            more,
             b"true" if stream else b"false",
             text.encode(),
         )
@@ -259,7 +262,8 @@ class World:
         watch = Watch()
         serving.append(Inbound(around, Seen(1000, 900.0), 1 << 20))
         dispatcher = Dispatcher(around, config.dispatch, watch, Random(self._seed))
-        node = WorldNode(name, home, member, dispatcher, serving[0], local, router, around)
+        sharing = Coalescer(dispatcher, config.dispatch)
+        node = WorldNode(name, home, member, dispatcher, serving[0], local, router, around, sharing)
         self.nodes[name] = node
         await self._nursery.start(self._live, node, watch)
         member.describe(
@@ -297,6 +301,7 @@ class World:
             async with trio.open_nursery() as nursery:
                 await nursery.start(node.member.run)
                 await nursery.start(watch.run)
+                await nursery.start(node.sharing.run)
                 task_status.started()
 
 

@@ -1,0 +1,92 @@
+"""At most one delivered answer for an idempotency key, within bounded memory."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from meshnode.dispatch.keys import Keys
+from meshnode.dispatch.replay import Pool, Replay
+from meshnode.dispatch.shared import Run
+from meshnode.errors import Conflict, Overloaded
+from tests.routing.build import job
+
+POOL = Pool(1 << 20)
+A, B = ("t", "a"), ("t", "b")
+
+
+def run(*pieces: bytes, whole: bool = True, status: int = 200) -> Run:
+    made = Run(job(), Replay(POOL, 1000))
+    made.status, made.whole, made.over = status, whole, True
+    for piece in pieces:
+        made.replay.add(piece)
+    return made
+
+
+def answered(keys: Keys, key: tuple[str, str], made: Run, now: float = 0.0, *, keep: bool = True) -> None:
+    keys.began(key, "m", made)
+    keys.ended(key, now, keep=keep)
+
+
+def test_a_key_runs_is_answered_and_expires() -> None:
+    keys, made = Keys(10, 600.0, 1000), run(b"x")
+    assert keys.find(A, "m", 0.0) is None
+    keys.began(A, "m", made)
+    assert keys.find(A, "m", 1.0) is made
+    keys.ended(A, 2.0, keep=True)
+    assert keys.find(A, "m", 601.9) is made
+    assert keys.find(B, "m", 0.0) is None
+    assert keys.find(A, "m", 602.0) is None
+    assert len(keys) == 0
+
+
+def test_another_request_under_the_same_key_is_refused() -> None:
+    keys = Keys(10, 600.0, 1000)
+    answered(keys, A, run(b"x"))
+    with pytest.raises(Conflict, match="another request"):
+        keys.find(A, "other", 1.0)
+
+
+@pytest.mark.parametrize("made", [run(b"x", whole=False), run(b"x", status=400)])
+def test_what_delivered_no_answer_frees_its_key(made: Run) -> None:
+    keys = Keys(10, 600.0, 1000)
+    answered(keys, A, made)
+    assert keys.find(A, "m", 1.0) is None
+
+
+def test_an_answer_that_is_not_kept_is_not_run_again() -> None:
+    keys, made = Keys(10, 600.0, 1000), run(b"x")
+    answered(keys, A, made, keep=False)
+    assert not made.kept
+    made.replay.drop()
+    with pytest.raises(Conflict, match="not kept"):
+        keys.find(A, "m", 1.0)
+
+
+def test_more_keys_than_can_be_remembered_are_refused() -> None:
+    keys = Keys(1, 600.0, 1000)
+    answered(keys, A, run(b"x"))
+    with pytest.raises(Overloaded):
+        keys.find(B, "m", 1.0)
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(1, 400), st.booleans(), st.booleans()), max_size=40))
+def test_answers_are_bounded_and_no_key_is_delivered_twice(asked: list[tuple[int, int, bool, bool]]) -> None:
+    keys, delivered, held = Keys(100, 600.0, 1000), set[int](), list[Run]()
+    for number, size, whole, keep in asked:
+        try:
+            found = keys.find(("t", str(number)), "m", 1.0)
+        except Conflict:
+            assert number in delivered
+            continue
+        assert (found is not None) == (number in delivered)
+        if found is None:
+            made = run(b"x" * size, whole=whole)
+            held.append(made)
+            answered(keys, ("t", str(number)), made, 1.0, keep=keep)
+            if not made.kept:
+                made.replay.drop()
+            if whole:
+                delivered.add(number)
+    assert sum(made.replay.held_bytes for made in held) <= 1000
