@@ -20,6 +20,7 @@ from meshnode.config.dispatch import DispatchSection
 from meshnode.dispatch import wire
 from meshnode.dispatch.asking import Tried
 from meshnode.dispatch.chase import Chase
+from meshnode.dispatch.continuing import Origin, continuing
 from meshnode.dispatch.course import Course
 from meshnode.dispatch.delivered import Delivered, Ended, Patience
 from meshnode.dispatch.journal import Entry, Journal, error_code
@@ -117,6 +118,7 @@ class Dispatcher:
         node = around.view().name(tried.path[-1])
         around.metrics.first_token(tried.order.attempt.model, node, trio.current_time() - began)
         headers, ended = self._headers(tried, plan, pursuit), self._at_end(tried, node, entry, job.deadline)
+        tried = continuing(Origin(around, self._section, self._retries, self._rng), job, tried, entry)
         return Delivered(tried, headers, Patience(self._section.silence_s, job.deadline), self._watch, ended)
 
     def _pursuit(self, job: Job, plan: Plan) -> Pursuit:

@@ -30,6 +30,7 @@ class Ollama(Engine):
     """An Ollama server. It loads on demand, so what is not loaded is offered too, as such."""
 
     kind = "ollama"
+    dialects = ("openai", "ollama")
 
     def __init__(self, client: EngineClient, section: EngineSection, name: str = "") -> None:
         super().__init__(client, section, name)
