@@ -22,6 +22,7 @@ from meshnode.front.graph import Tunnel, graph
 from meshnode.front.naming import resolve
 from meshnode.front.overview import Overview
 from meshnode.identity.invites import MAX_LIFETIME_S
+from meshnode.mesh import meters
 from meshnode.mesh.join import Wish
 from meshnode.model.ids import NodeId
 from meshnode.model.view import View
@@ -176,6 +177,7 @@ class Presence:
         metrics.gauge("meshnode_requests_running", "Requests of this node's clients.", lambda: node.dispatcher.running)
         metrics.gauge("meshnode_jobs_running", "Jobs of other nodes.", lambda: node.inbound.running)
         metrics.gauge("meshnode_links", "Links that are up.", lambda: len(node.member.view().links))
+        metrics.families(lambda: meters.read(node.member.mesh))
         metrics.gauge(
             "meshnode_nodes", "Nodes that can be reached, this one included.", lambda: len(self._view().adverts)
         )

@@ -6,6 +6,7 @@ remembered, so that the same is neither asked for nor judged again.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -25,6 +26,11 @@ day."""
 
 MAX_UNWANTED = 4096
 """Nodes remembered whose adverts were not wanted; the oldest is forgotten first, and judged again."""
+
+
+REASONS = ("convicted", "rate", "checks", "unwanted", "equivocal", "broken")
+"""Why an advert was not taken: its node contradicts itself or did with this one, says too much, its bringer has used up
+its signature checks, it is no member here, no honest node sends it (whoever brought it is shut out)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +57,8 @@ class Intake:
     proofs: Proofs
     unwanted: dict[NodeId, tuple[int, int]] = field(default_factory=dict)
     """The largest order of each node that was not wanted."""
+    counts: Counter[str] = field(default_factory=Counter)
+    """What became of adverts of others: "news", or one of REASONS. The same again, and older, is nothing to count."""
 
     def forget(self, node: NodeId) -> bool:
         """Drop what is known of `node` until it says something new. Whether anything living was dropped."""
@@ -87,6 +95,7 @@ class Intake:
     def _other(self, frm: Neighbour, advert: Advert, item: Carried, now: float) -> Taken:
         node = advert.node
         if (conviction := self.proofs.held(node, now)) is not None:
+            self.counts["convicted"] += 1
             return Taken(lacks=conviction)
         if advert.order <= self.unwanted.get(node, (-1, -1)):
             return _NOTHING
@@ -96,17 +105,21 @@ class Intake:
         known = self.table.get(node)
         # Only good signatures are charged to a node: others cannot use up its budget.
         if known is not None and not known.rate.available(now):
+            self.counts["rate"] += 1
             return _NOTHING
         verdict = self._judged(frm, item.signed, advert, now)
         if verdict is Verdict.UNWANTED:
+            self.counts["unwanted"] += 1
             self._unwanted(node, advert.order)
         if verdict is not Verdict.GOOD:
             return _NOTHING
         if known is not None and standing is Standing.CONFLICT:
+            self.counts["equivocal"] += 1
             return self._convict(node, advert.order, proof_of(known.signed, item.signed), now)
         changed = self.table.put(advert, item.signed, item.left_s, now)
         entry = self.table.entry(node)
         entry.rate.take(now)
+        self.counts["news"] += 1
         return Taken(None if entry.state is State.OVER else entry, node if changed else None)
 
     def hear(self, frm: Neighbour, proof: Proof, now: float) -> Taken:
@@ -137,6 +150,7 @@ class Intake:
         anti-entropy brings the advert again."""
         if not frm.checks.take(now):
             frm.starved = True
+            self.counts["checks"] += 1
             return None
         verdict = self.judge(advert, signed.body, signed.signature)
         if verdict is Verdict.FORGED:

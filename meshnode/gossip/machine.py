@@ -9,6 +9,7 @@ protocol.md §5.
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -36,7 +37,7 @@ from meshnode.gossip.events import (
 )
 from meshnode.gossip.exchange import carried, compare, listing
 from meshnode.gossip.facts import Facts
-from meshnode.gossip.intake import Intake, Taken
+from meshnode.gossip.intake import REASONS, Intake, Taken
 from meshnode.gossip.messages import (
     MAX_WANTED,
     Ack,
@@ -116,11 +117,19 @@ class Gossip:
         self._links: dict[NodeId, Neighbour] = {}
         self._compare_at: float | None = None
         self._recent: dict[bytes, None] = {}
+        self.rounds = 0
 
     @property
     def incarnation(self) -> int:
         """The incarnation in use: larger than the one given after a lost counter was found. To be persisted then."""
         return self._own.incarnation
+
+    reasons = REASONS
+
+    @property
+    def counts(self) -> Counter[str]:
+        """How many adverts of others were "news", and how many were not taken for each of `reasons`."""
+        return self._intake.counts
 
     @property
     def suspected(self) -> frozenset[NodeId]:
@@ -233,6 +242,7 @@ class Gossip:
             chosen = self._rng.choice([n for n, link in self._links.items() if link.starved] or list(self._links))
             self._links[chosen].starved = False
             turn.commands.append(self._digest(chosen))
+            self.rounds += 1
 
     def _received(self, frm: NodeId, data: bytes, turn: _Turn) -> None:
         link = self._links.get(frm)
@@ -304,6 +314,7 @@ class Gossip:
             try:
                 taken = self._intake.take(link, item, turn.now)
             except (DecodeError, ProtocolViolation) as error:
+                self._intake.counts["broken"] += 1
                 turn.commands.append(Violation(frm, str(error)))
                 break
             if taken.news is not None:

@@ -7,7 +7,7 @@ handed the machine's verdicts on neighbours may close.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -132,6 +132,8 @@ class Gossiper:
         self._outboxes: dict[NodeId, _Outbox] = {}
         self._woken = trio.Event()
         self._came = trio.Event()
+        self.counts: Counter[str] = Counter()
+        """Commands by their names, gossip sent in bytes, and frames dropped."""
 
     def adverts(self) -> Mapping[NodeId, Advert]:
         """Living adverts, this node's included."""
@@ -227,20 +229,26 @@ class Gossiper:
             match command:
                 case Send(to, data):
                     outbox = self._outboxes.get(to)
+                    self.counts["sent_bytes"] += len(data)
                     if outbox is not None and not outbox.put(data):
+                        self.counts["dropped"] += 1
                         logger.debug("a neighbour takes no gossip", peer=to.short)
                 case Changed(ids):
                     self._changed(ids)
                 case Violation(frm, reason):
+                    self.counts["violation"] += 1
                     self._breached(frm, reason)
                 case Suspected() | Cleared():
+                    self.counts["suspected" if isinstance(command, Suspected) else "cleared"] += 1
                     self._verdicts.suspects()
                 case Dead(node, reason):
+                    self.counts["dead"] += 1
                     logger.info("a neighbour is silent", peer=node.short, reason=reason)
                     self._verdicts.dead(node, reason)
                 case Reported(node, facts):
                     self._verdicts.reported(node, facts)
                 case Convicted(node, until_s):
+                    self.counts["convicted"] += 1
                     self._convicted(node, until_s - trio.current_time())
                 case Trimmed(models, neighbours):
                     logger.warning("the advert is full: not all is told", models=models, neighbours=neighbours)

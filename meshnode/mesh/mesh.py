@@ -35,7 +35,7 @@ from meshnode.mesh.tunnels import Tunnels
 from meshnode.model.advert import ADVERT_CONTEXT, Advert, Neighbour
 from meshnode.model.ids import NodeId
 from meshnode.model.view import View
-from meshnode.net import Authenticated, Link, LinkStream, Rekeying
+from meshnode.net import Authenticated, Link, LinkStream, Rekeying, Traffic
 from meshnode.observe import log
 from meshnode.routing.path import MOST_HOPS, Paths
 
@@ -104,14 +104,15 @@ class Mesh:
         self._standing = standing
         self._papers = papers
         self._serve = work.serve
-        machine = Gossip(self.me, gossip, papers.judge, self._sign, rng, standing.incarnation, work.facts)
+        self.traffic, self.sealed_traffic = Traffic(), Traffic()
+        self.gossip = machine = Gossip(self.me, gossip, papers.judge, self._sign, rng, standing.incarnation, work.facts)
         verdicts = Verdicts(
             dead=lambda peer, why: self.peers.drop(peer, why),
             convicted=lambda node, _: self.peers.breached(node, "it signed two adverts of one order"),
             reported=work.reported,
             suspects=self._renew,
         )
-        self._gossiper = Gossiper(
+        self.gossiper = Gossiper(
             machine,
             self._adverts_changed,
             lambda peer, why: self.peers.breached(peer, why),
@@ -128,7 +129,7 @@ class Mesh:
         self._renewal = Renewal(papers, lambda: self.peers.links.values(), self.refresh, rng)
         self._doors: dict[str, Door] = {
             **(doors or {}),
-            PATH: self._gossiper.receive,
+            PATH: self.gossiper.receive,
             notices.PATH: self._board.receive,
             renewal.PATH: self._renewal.serve,
             dial_me.PATH: self._dial_me.answer,
@@ -149,8 +150,8 @@ class Mesh:
         notices.say_if_out(self._papers)
         async with trio.open_nursery() as nursery:
             await nursery.start(self.peers.run)
-            self.peers.known(self._gossiper.adverts())
-            await nursery.start(self._gossiper.run)
+            self.peers.known(self.gossiper.adverts())
+            await nursery.start(self.gossiper.run)
             await nursery.start(self._papers.run)
             await nursery.start(self.tunnels.run)
             nursery.start_soon(self._renewal.run)
@@ -161,13 +162,13 @@ class Mesh:
         """What is known now; the same object until something changes."""
         if self._view is None:
             # Whoever is suspected gets nothing new until it has shown that it lives.
-            doubted = self._gossiper.suspected
+            doubted = self.gossiper.suspected
             links = {
                 peer: _round_trip(link)
                 for peer, link in self.peers.links.items()
                 if peer not in doubted and not link.draining
             }
-            adverts = self._members.believed(self._gossiper.adverts())
+            adverts = self._members.believed(self.gossiper.adverts())
             if self._told is not None:
                 # What is true here is true at once, though others hear of it a settling time later.
                 adverts[self.me] = self._told
@@ -216,14 +217,14 @@ class Mesh:
 
     def forget(self, node: NodeId) -> bool:
         """Drop a node's advert until it says something new. Whether there was one."""
-        known = node in self._gossiper.adverts()
-        self._gossiper.forget(node)
+        known = node in self.gossiper.adverts()
+        self.gossiper.forget(node)
         self.peers.forget(node)
         return known
 
     def leave(self) -> None:
         """Tell everybody that this node is going, and neighbours to open no more streams."""
-        self._gossiper.leave()
+        self.gossiper.leave()
         for link in self.peers.links.values():
             link.goaway()
         self.tunnels.goaway()
@@ -245,15 +246,18 @@ class Mesh:
                 logger.debug("a neighbour's stream ended", peer=link.peer.short, path=path, reason=str(error))
 
     def _build(self, found: Authenticated) -> Link:
-        return self._link_of(found, self.accept)
+        return self._link_of(found, self.accept, self.traffic)
 
     def _build_sealed(self, found: Authenticated) -> Link:
-        return self._link_of(found, self._accept_sealed)
+        return self._link_of(found, self._accept_sealed, self.sealed_traffic)
 
-    def _link_of(self, found: Authenticated, accept: Door) -> Link:
+    def _link_of(self, found: Authenticated, accept: Door, traffic: Traffic) -> Link:
         door = self._standing.door
         rekeying = Rekeying(door.initiator, door.responder, door.check)
-        return Link(found, accept, self._section, rekeying, self._shook_hands)
+        link = Link(found, accept, self._section, rekeying, self._shook_hands)
+        link.traffic = traffic
+        traffic.made += 1
+        return link
 
     def _shook_hands(self, link: Link) -> None:
         """Anew, on a link that runs: the peer's roles may be others now."""
@@ -293,7 +297,7 @@ class Mesh:
         async with trio.open_nursery() as nursery:
 
             async def gossip() -> None:
-                await self._gossiper.carry(link)
+                await self.gossiper.carry(link)
                 nursery.cancel_scope.cancel()
 
             nursery.start_soon(gossip)
@@ -306,10 +310,10 @@ class Mesh:
             self._judge_anew()
 
     def _judge_anew(self) -> None:
-        for node, advert in list(self._gossiper.adverts().items()):
+        for node, advert in list(self.gossiper.adverts().items()):
             if node != self.me and self._members.barred(advert):
-                self._gossiper.forget(node)
-        self._gossiper.reconsider()
+                self.gossiper.forget(node)
+        self.gossiper.reconsider()
         self._renew()
         self._tell()
         self.tunnels.review()
@@ -324,7 +328,7 @@ class Mesh:
 
     def _adverts_changed(self, ids: Iterable[NodeId]) -> None:
         self._renew()
-        self.peers.changed({node: self._gossiper.advert(node) for node in ids})
+        self.peers.changed({node: self.gossiper.advert(node) for node in ids})
         if self.tunnels.links:
             # A relay may be leaving, which waits for them.
             self.tunnels.sweep()
@@ -370,7 +374,7 @@ class Mesh:
         )
         self._told = advert
         self._renew()
-        self._gossiper.describe(advert)
+        self.gossiper.describe(advert)
 
     def _sign(self, body: bytes) -> bytes:
         return self._papers.key.sign(ADVERT_CONTEXT, body)

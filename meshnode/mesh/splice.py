@@ -57,6 +57,7 @@ class _Spliced:
     opening: Opening
     sender: NodeId
     moved_at: float
+    bytes: int = 0
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
 
 
@@ -70,9 +71,16 @@ class Relay:
         self._senders: Counter[NodeId] = Counter()
         self._origins: Counter[tuple[NodeId, NodeId]] = Counter()
         self._changed = trio.Event()
+        self.carried = 0
+        self._ended_bytes = 0
 
     def __len__(self) -> int:
         return len(self._running)
+
+    @property
+    def carried_bytes(self) -> int:
+        """Bytes passed on since the start, both ways; `carried` counts their tunnels."""
+        return self._ended_bytes + sum(spliced.bytes for spliced in self._running)
 
     async def drained(self) -> None:
         """Wait until nobody's tunnel passes here."""
@@ -91,11 +99,13 @@ class Relay:
         spliced = _Spliced(asked, link.peer, trio.current_time())
         self._count(spliced, 1)
         self._running.add(spliced)
+        self.carried += 1
         try:
             with spliced.scope:
                 await self._carry(stream, onward, spliced)
         finally:
             self._running.discard(spliced)
+            self._ended_bytes += spliced.bytes
             self._count(spliced, -1)
             changed, self._changed = self._changed, trio.Event()
             changed.set()
@@ -164,6 +174,7 @@ async def _copy(source: LinkStream, sink: LinkStream, spliced: _Spliced) -> None
     try:
         while data := await source.receive_some():
             spliced.moved_at = trio.current_time()
+            spliced.bytes += len(data)
             await sink.send(data)
         await sink.finish()
     except LinkError as error:

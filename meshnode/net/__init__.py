@@ -9,6 +9,7 @@ from meshnode.net.link import Link
 from meshnode.net.listen import Welcome, open_listeners, serve
 from meshnode.net.pipe import Pipe
 from meshnode.net.stream import LinkStream
+from meshnode.net.traffic import Traffic
 from meshnode.noise import Rekeying
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "LinkStream",
     "Pipe",
     "Rekeying",
+    "Traffic",
     "Welcome",
     "dial",
     "initiate",

@@ -19,6 +19,7 @@ from meshnode.net.handshake import FAREWELL_S, Authenticated
 from meshnode.net.pulse import Pulse
 from meshnode.net.stream import LinkStream
 from meshnode.net.streams import OnOpen, Streams
+from meshnode.net.traffic import Traffic
 from meshnode.noise import Channel, Rekeying
 from meshnode.observe import log
 
@@ -33,7 +34,8 @@ class Link:
 
     `peer`, `membership` and `hint` come from the handshake, `address` and `remote_host` from the connection; `rekeyed`
     counts handshakes inside the link, each of which renews `membership`; `heard_at` is when the last bytes came;
-    `draining` says that no new streams may be opened, `parted` that the peer asked for that; `reason` why it ended.
+    `traffic` is where bytes are counted; `draining` says that no new streams may be opened, `parted` that the peer
+    asked for that; `reason` why it ended.
     """
 
     def __init__(
@@ -59,6 +61,7 @@ class Link:
         self.parted = False
         self.draining = False
         self.reason: LinkError | None = None
+        self.traffic = Traffic()
         self.mux = Mux(made_of.initiator, section)
         self.credit_timeout_s = section.credit_timeout_s
         self._surplus = made_of.surplus
@@ -225,6 +228,7 @@ class Link:
             data = bytes(await self._stream.receive_some(READ_BYTES))
             if not data:
                 raise LinkClosed("the peer closed the connection")
+            self.traffic.received_bytes += len(data)
             self._pulse.heard = True
             self.heard_at = trio.current_time()
 
@@ -233,6 +237,7 @@ class Link:
             data = self._channel.seal(self.mux.records_to_send(FLUSH_BYTES))
             if data:
                 await self._stream.send_all(data)
+                self.traffic.sent_bytes += len(data)
                 if self._writers and self.room() > 0:
                     writers, self._writers = self._writers, []
                     for stream in writers:
@@ -272,6 +277,7 @@ class Link:
 
     def _renewed(self) -> None:
         self.rekeyed = self._channel.rekeyed
+        self.traffic.rekeyed += 1
         self.membership = self._channel.membership
         logger.debug("a link has new keys", peer=self.peer.short, count=self.rekeyed)
         if self._on_renewed is not None:

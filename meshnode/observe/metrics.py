@@ -6,15 +6,44 @@ names, outcomes; never a client's free text.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.registry import Collector
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 """From a warm small model's first token to a cold large one's."""
+
+
+class Family(NamedTuple):
+    """One name's values by the words of its one `label`, which is "" where there is just one value, under "". `kind`:
+    "counter" or "gauge"."""
+
+    name: str
+    text: str
+    kind: str
+    label: str
+    values: Mapping[str, float]
+
+
+class _Read(Collector):
+    """Families that are read when somebody asks."""
+
+    def __init__(self, read: Callable[[], Iterable[Family]]) -> None:
+        self._read = read
+
+    def collect(self) -> Iterator[Metric]:
+        for family in self._read():
+            kind = CounterMetricFamily if family.kind == "counter" else GaugeMetricFamily
+            found = kind(family.name, family.text, labels=[family.label] if family.label else [])
+            for word, value in family.values.items():
+                found.add_metric([word] if family.label else [], value)
+            yield found
 
 
 class Metrics:
@@ -67,6 +96,10 @@ class Metrics:
     def gauge(self, name: str, text: str, read: Callable[[], float]) -> None:
         """Register a value that is read when somebody asks."""
         Gauge(name, text, registry=self._registry).set_function(read)
+
+    def families(self, read: Callable[[], Iterable[Family]]) -> None:
+        """Register families whose values are read when somebody asks."""
+        self._registry.register(_Read(read))
 
     def render(self) -> bytes:
         """The page a scraper reads."""
