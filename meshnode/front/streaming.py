@@ -10,7 +10,8 @@ from collections.abc import Awaitable, Callable
 
 import trio
 
-from meshnode.dialects import KEEPALIVE, WholeEvents, event_error, first_event_is_error, from_event, from_wire
+from meshnode.dialects import WholeEvents, first_event_is_error, from_event, from_wire
+from meshnode.dialects.speech import speech_of
 from meshnode.errors import DeadlineExceeded, EngineFailed, RequestError
 from meshnode.front.reply import Reply, close, copy_whole, encode, pass_headers, refuse
 from meshnode.model.answer import Answer
@@ -44,6 +45,7 @@ class StreamedReply:
         self._backstop = backstop
         self._lock = trio.Lock()
         self._events = WholeEvents()
+        self._speech = speech_of(job.route)
         self._patience = trio.CancelScope()
         self._committed = False
         self._ended = False
@@ -110,12 +112,12 @@ class StreamedReply:
                 async with self._lock:  # never cut a write: the client would see half an event
                     self._patience.cancel()
                 return
-            if self._lock.locked():
+            if self._lock.locked() or self._speech.keepalive is None:
                 self._spoke_at = now
             elif now - self._spoke_at >= self._keepalive_s:
                 await self._commit({"x-request-id": self._job.id})
                 if self._events.at_boundary:
-                    await self._speak(KEEPALIVE)
+                    await self._speak(self._speech.keepalive)
                 self._spoke_at = now
 
     async def _commit(self, headers: dict[str, str]) -> None:
@@ -146,7 +148,7 @@ class StreamedReply:
                 await refuse(self._reply, error, self._job.id)
                 return
         logger.warning("stream ended with an error", request=self._job.id, code=error.code)
-        await self._speak((b"" if self._events.at_boundary else b"\n\n") + event_error(error), more=False)
+        await self._speak((b"" if self._events.at_boundary else b"\n\n") + self._speech.error(error), more=False)
 
 
 def _is_event_stream(answer: Answer) -> bool:

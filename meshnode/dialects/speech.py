@@ -1,0 +1,34 @@
+"""What this node says by itself inside a stream that it copies, in the dialect that the client speaks. Pure.
+
+A dialect is one row here: how it keeps a silent stream alive (None: it has no way, and then nothing is said and no head
+is sent for it) and how it tells that the stream broke. Counterpart: front.streaming, which knows when.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from meshnode.dialects.sse import KEEPALIVE
+from meshnode.dialects.status import event_error
+from meshnode.errors import RequestError
+
+
+@dataclass(frozen=True, slots=True)
+class Speech:
+    """`error` is the whole end of a stream that failed."""
+
+    keepalive: bytes | None
+    error: Callable[[RequestError], bytes]
+
+
+OPENAI: Final = Speech(KEEPALIVE, event_error)
+
+_BY_ROUTE: Final[Mapping[str, Speech]] = {}
+"""Routes of other dialects."""
+
+
+def speech_of(route: str) -> Speech:
+    """The dialect of a route; OpenAI's where no other is named."""
+    return _BY_ROUTE.get(route, OPENAI)
