@@ -56,8 +56,8 @@ def _links(mesh: Mesh) -> Iterator[Family]:
     kinds = {"direct": mesh.traffic, "sealed": mesh.sealed_traffic}
     for name, text, counted in (
         ("meshnode_links_made", "Links made.", "made"),
-        ("meshnode_link_received_bytes", "Bytes received; those of sealed links count as direct too.", "received_bytes"),
-        ("meshnode_link_sent_bytes", "Bytes sent; those of sealed links count as direct too.", "sent_bytes"),
+        ("meshnode_link_received_bytes", "Bytes received; sealed ones count as direct too.", "received_bytes"),
+        ("meshnode_link_sent_bytes", "Bytes sent; sealed ones count as direct too.", "sent_bytes"),
         ("meshnode_link_rekeys", "New keys made inside links.", "rekeyed"),
     ):  # fmt: skip
         values = {kind: float(getattr(traffic, counted)) for kind, traffic in kinds.items()}

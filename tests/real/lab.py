@@ -61,12 +61,12 @@ def together(*calls: Callable[[], T]) -> list[T]:
         return [called.result() for called in [pool.submit(call) for call in calls]]
 
 
-def lacking() -> str:
-    """Why there can be no lab on this machine; "" where there can."""
+def lacking(*, nat: bool = True) -> str:
+    """Why there can be no lab (with NAT routers in it) on this machine; "" where there can."""
     if not hasattr(os, "geteuid") or os.geteuid() != 0:
         return "network namespaces need root"
     for tool, package in (("ip", "iproute2"), ("iptables", "iptables")):
-        if shutil.which(tool) is None:
+        if shutil.which(tool) is None and (nat or tool == "ip"):
             return f"`{tool}` is missing (package {package})"
     try:
         with Lab(Path()) as lab:
