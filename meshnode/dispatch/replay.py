@@ -10,9 +10,12 @@ from collections import deque
 
 from meshnode.errors import FellBehind
 
+AHEAD_BYTES = 64 * 1024
+"""Read before the quickest reader asks: a task that is woken for each token would cost more than the token."""
+
 
 class Pool:
-    """What all replays together hold, at most `most_bytes`, but for the last piece of each."""
+    """What all replays together hold: at most `most_bytes`, but for what nobody has read of each."""
 
     def __init__(self, most_bytes: int) -> None:
         self.most_bytes = most_bytes
@@ -25,6 +28,7 @@ class Replay:
     def __init__(self, pool: Pool, most_bytes: int) -> None:
         self._pool = pool
         self._most_bytes = most_bytes
+        self.most_ahead_bytes = min(AHEAD_BYTES, most_bytes // 2)
         self._pieces: deque[bytes] = deque()
         self.held_bytes = 0
         self._first = 0
@@ -44,11 +48,11 @@ class Replay:
         """The newest piece."""
         return self._pieces[-1] if self._pieces else b""
 
-    def add(self, piece: bytes) -> None:
-        """One more; the oldest go while there is too much."""
+    def add(self, piece: bytes, taken: int) -> None:
+        """One more. While there is too much the oldest go, of those `taken` that some reader has had."""
         self._pieces.append(piece)
         self._count(len(piece))
-        while len(self._pieces) > 1 and self._too_much():
+        while len(self._pieces) > 1 and self._first < taken and self._too_much():
             self._forget()
 
     def at(self, number: int) -> bytes | None:

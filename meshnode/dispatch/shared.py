@@ -1,6 +1,6 @@
 """One running answer that several clients read: each from its start, none waiting for another, the last out ends it.
 
-A task of its own reads the answer, no further than the quickest of its readers asks. Not for who may share (coalesce).
+A task of its own reads the answer, little further than the quickest of its readers. Not for who may share (coalesce).
 Counterpart: dispatcher.py, which makes the answer.
 """
 
@@ -28,7 +28,7 @@ logger = log.get("dispatch")
 
 class Run:
     """`job` is that of the client who came first. `over`: nothing more will come; `whole`: nor is anything missing.
-    `kept`: what came outlives its readers."""
+    `kept`: what came outlives its readers; `taken`: how many pieces the quickest of them has had."""
 
     def __init__(self, job: Job, replay: Replay) -> None:
         self.job = job
@@ -40,6 +40,8 @@ class Run:
         self.over = self.whole = self.kept = False
         self.error: RequestError | None = None
         self.changed = trio.Event()
+        self.taken = 0
+        self._ahead_bytes = 0
         self._wanted = trio.Event()
         self._readers = 0
         self._scope = trio.CancelScope()
@@ -73,10 +75,13 @@ class Run:
         self.begun.set()
         try:
             while True:
-                await self._wanted.wait()
-                self.replay.add(await answer.__anext__())
-                self._wanted = trio.Event()
+                piece = await answer.__anext__()
+                self.replay.add(piece, self.taken)
+                self._ahead_bytes += len(piece)
                 self._tell()
+                while self._ahead_bytes > self.replay.most_ahead_bytes:
+                    self._wanted = trio.Event()
+                    await self._wanted.wait()
         except StopAsyncIteration:
             self.trailers = dict(answer.trailers)
             self.whole = True
@@ -86,6 +91,7 @@ class Run:
 
     def want(self) -> None:
         """A reader has all that came."""
+        self._ahead_bytes = 0
         self._wanted.set()
 
     def join(self) -> None:
@@ -150,6 +156,7 @@ class Reader:
         if not self._next and self._entry is not None:
             self._entry.note(trio.current_time(), "first token")
         self._next += 1
+        self._shared.taken = max(self._shared.taken, self._next)
         return piece
 
     async def aclose(self) -> None:

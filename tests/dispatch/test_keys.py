@@ -20,7 +20,7 @@ def run(*pieces: bytes, whole: bool = True, status: int = 200) -> Run:
     made = Run(job(), Replay(POOL, 1000))
     made.status, made.whole, made.over = status, whole, True
     for piece in pieces:
-        made.replay.add(piece)
+        made.replay.add(piece, 0)
     return made
 
 
