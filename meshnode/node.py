@@ -242,6 +242,8 @@ class Node(AbstractAsyncContextManager["Node"]):
             models=self._offers(),
             hardware=self.memory.hardware,
             owner=self.member.owner,
+            price_micro_per_mtok=self.config.node.price_micro_per_mtok,
+            watts=self.config.node.watts,
             relay=self.config.mesh.relay,
             draining=self.local.draining,
         )

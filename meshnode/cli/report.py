@@ -102,6 +102,7 @@ class PeerReport(msgspec.Struct, frozen=True):
     name: str = ""
     state: str = ""
     via: str | None = None
+    path: tuple[str, ...] = ()
     rtt_ms: float | None = None
     models: tuple[str, ...] = ()
     slots: int = 0

