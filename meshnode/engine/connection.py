@@ -119,8 +119,11 @@ class Connection:
             self.reusable = False
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if not self.complete:
-            self.headers[name.decode("latin-1").lower()] = value.decode("latin-1")
+        if self.complete:
+            return
+        key, said = name.decode("latin-1").lower(), value.decode("latin-1")
+        # Lines of one name are one list (RFC 9110 §5.3): the first must not be lost.
+        self.headers[key] = f"{self.headers[key]}, {said}" if key in self.headers else said
 
     def on_headers_complete(self) -> None:
         if self.complete:

@@ -38,6 +38,13 @@ async def test_a_whole_answer_keeps_status_headers_and_bytes(scripted: Script) -
     assert (got.status, got.headers["x-thing"], await all_of(got)) == (200, "Yes", b"hello")
 
 
+async def test_headers_that_come_again_are_one_list(scripted: Script) -> None:
+    _, client = await scripted([answer(b"", "Vary: origin", "X-Thing: 1", "vary: accept")])
+    got = await client.request("GET", "/v1/x")
+    assert (got.headers["vary"], got.headers["x-thing"]) == ("origin, accept", "1")
+    await all_of(got)
+
+
 async def test_the_request_is_what_was_asked(scripted: Script) -> None:
     server, client = await scripted([answer(b"")])
     await all_of(await client.request("POST", "/v1/x", {"a": "b"}, b"ask"))
