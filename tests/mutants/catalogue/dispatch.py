@@ -21,9 +21,9 @@ MUTANTS = (
     ),
     Mutant(
         rule="a full server is not a broken one",
-        file="dispatch/dispatcher.py",
-        text="if isinstance(error, Overloaded):",
-        instead="if False:",
+        file="dispatch/chase.py",
+        text="if isinstance(error, Overloaded):\n            self._around",
+        instead="if False:\n            self._around",
         tests=("tests/dispatch/test_blame.py",),
     ),
     Mutant(
@@ -46,5 +46,12 @@ MUTANTS = (
         text="elif not first or self._received:",
         instead="elif not first:",
         tests=("tests/engine/test_client.py",),
+    ),
+    Mutant(
+        rule="a slot is given back when its client leaves before the first byte",
+        file="dispatch/local.py",
+        text="        except BaseException:\n            release()\n            raise",
+        instead="        except EngineFailed:\n            release()\n            raise",
+        tests=("tests/dispatch/test_leaving.py",),
     ),
 )

@@ -33,4 +33,11 @@ MUTANTS = (
         instead="if False:",
         tests=("tests/routing/test_eligible.py",),
     ),
+    Mutant(
+        rule="own requests under way count, however old the load is that was told",
+        file="routing/score.py",
+        text="outstanding = 1.0 + record.outstanding / candidate.slots",
+        instead="outstanding = 1.0",
+        tests=("tests/routing/test_oscillation.py",),
+    ),
 )
