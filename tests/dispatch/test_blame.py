@@ -68,3 +68,20 @@ async def test_clients_that_leave_count_against_nobody(tmp_path: Path, autojump_
             answer = await node.ask(MODEL)
             await answer.aclose()
         assert node.router.known.breakers.state(server.id, MODEL, trio.current_time()) == "closed"
+
+
+async def test_a_server_that_mended_is_believed_again(tmp_path: Path, autojump_clock: MockClock) -> None:
+    """While it is open nothing is concluded from answers; then probes close it, one a second."""
+    async with world(tmp_path) as where:
+        engine = ScriptedEngine(MODEL, refuse=EngineFailed("broken"))
+        server = await where.add("server", engine=engine)
+        node = await where.add("node", peers=("server",))
+        await node.until_reachable({"server"}, model_of="server")
+        assert await breaker_after(node, server) == "open"
+        engine.refuse = None
+        assert await breaker_after(node, server) == "open"
+        await trio.sleep(60.0)
+        for _ in range(3):
+            await node.ask_whole(MODEL)
+            await trio.sleep(1.1)
+        assert node.router.known.breakers.state(server.id, MODEL, trio.current_time()) == "closed"

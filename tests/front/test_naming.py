@@ -69,3 +69,9 @@ def test_whatever_is_typed_one_node_is_meant_or_the_reason_is_said(text: str, kn
     except BadRequest:
         return
     assert found.text == text.strip().lower() or any(node == found for node, _ in known)
+
+
+@pytest.mark.parametrize("text", ["stud", "tudio", "attic 22", "att", STUDIO.short[:4], STUDIO.text[:-1]])
+def test_a_part_of_a_name_means_nobody(text: str) -> None:
+    with pytest.raises(BadRequest):
+        resolve(text, KNOWN)
