@@ -78,8 +78,8 @@ class MeshSection:
     link_window_bytes: Window = 4 << 20
     # Unread bytes of one link in all; above it the stream that has been unread longest is cancelled.
     link_buffer_bytes: Bytes = 8 << 20
-    # Streams a peer may cancel within their first second: a full table at once, then so many a minute (more while others
-    # end well). A peer that opens and cancels without end (CVE-2023-44487) makes work for nothing.
+    # Streams a peer may cancel within their first second: a full table at once, then so many a minute (more while
+    # others end well). A peer that opens and cancels without end (CVE-2023-44487) makes work for nothing.
     resets_per_min: Positive = 200
     # SETTINGS, PING and empty frames: a link in order needs about 15 a minute.
     control_frames_per_min: Positive = 1000

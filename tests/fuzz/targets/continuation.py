@@ -1,5 +1,5 @@
-"""A completion that may be continued: whole events come out at any cut, what is remembered is bounded, and what is asked
-for the rest is the prompt with exactly the text that came out."""
+"""A completion that may be continued: whole events come out at any cut, what is remembered is bounded, and what is
+asked for the rest is the prompt with exactly the text that came out."""
 
 from __future__ import annotations
 
