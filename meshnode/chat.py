@@ -21,6 +21,9 @@ from meshnode.model.answer import Answer
 from meshnode.model.ids import NodeId
 from meshnode.model.job import Job
 
+_SECRET = secrets.token_bytes(32)
+"""Under which the beginnings of conversations are hashed, so that their later turns find the same server."""
+
 Messages = str | Sequence[Mapping[str, Any]]
 """A prompt, or OpenAI chat messages."""
 
@@ -70,7 +73,7 @@ def job(origin: NodeId, body: bytes, timeout_s: float) -> Job:
         id=f"req_{secrets.token_hex(12)}",
         route=CHAT,
         body=body,
-        facts=read_facts(CHAT, body, {}),
+        facts=read_facts(CHAT, body, {}, _SECRET),
         origin=origin,
         deadline=trio.current_time() + timeout_s,
     )

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from meshnode.config.types import Positive, Seconds, Share, Whole
+from meshnode.config.aliases import Aliases
+from meshnode.config.types import Factor, NodeIdText, Positive, Seconds, Share, Whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +23,21 @@ class RoutingSection:
     cold_start_s: Seconds = 20.0
     # Price of a million tokens, in millionths, that makes a server count as twice as slow.
     price_doubles_micro: Positive = 10_000_000
+    # Watts that do so; a desktop with one large GPU draws about 500 at work. 0: power is not weighed.
+    watts_doubles: Whole = 2000
+    # A server whose weights nobody vouched for counts as so much slower: of two alike the verified one is taken.
+    claimed_counts: Factor = 1.1
+    # Names of this node's own for models, with tiers that spill when busy; none, since nobody else knows them.
+    aliases: Aliases = field(default_factory=dict)
+    # Ids of nodes that may serve sensitive requests without evidence, as those pinned by hand may. Whole ids: a name is
+    # only what its node says.
+    sensitive_nodes: tuple[NodeIdText, ...] = ()
+    # Whether every request of this node stays on machines of its owner.
+    own_machines: bool = False
+    # Conversations whose server is remembered, so that its cache of the prompt is used again, and for how long: engines
+    # reuse what they cached within minutes, and 4,096 open conversations are more than one entry node sees.
+    sessions: Positive = 4096
+    session_s: Seconds = 1200.0
     # Pairs of server and model measured at once, and with failures remembered; the least recent go first.
     measured: Positive = 4096
     # Consecutive failures that open a breaker; how long it stays open, doubling up to the most.

@@ -3,6 +3,7 @@
 Not for sending (front) nor for serving (engine). Counterparts: model.job, model.answer, errors.
 """
 
+from meshnode.dialects.demands import read_demands
 from meshnode.dialects.facts import CHAT, COMPLETION, EMBEDDINGS, read_facts, rewrite_model
 from meshnode.dialects.openai import ModelCard, cards, model_body, model_list, not_found
 from meshnode.dialects.sse import (
@@ -35,6 +36,7 @@ __all__ = [
     "model_body",
     "model_list",
     "not_found",
+    "read_demands",
     "read_facts",
     "rewrite_model",
     "to_wire",

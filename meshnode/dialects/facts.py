@@ -6,8 +6,11 @@ tokenizer). Counterpart: `status`, which tells the client what was wrong.
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Annotated, Final
 
 import msgspec
@@ -38,6 +41,12 @@ BYTES_PER_SCHEMA_TOKEN: Final = 3
 
 SESSION_CHARACTERS: Final = 200
 """What is kept of a session key: those of real clients have at most 80."""
+
+PREFIX_CHARACTERS: Final = 1024
+"""Of a prompt that stand for its conversation where the client names none: two that agree so far share most of what an
+engine could keep of them."""
+
+_SHARED_ROLES: Final = frozenset({"system", "developer"})
 
 _Name = Annotated[str, Meta(min_length=1, max_length=512)]
 _NOTHING: Final = msgspec.Raw(b"")
@@ -112,17 +121,20 @@ _SESSION_HEADERS: Final = (
 )
 
 
-def read_facts(route: str, body: bytes, headers: Mapping[str, str]) -> Facts:
+def read_facts(route: str, body: bytes, headers: Mapping[str, str], secret: bytes = b"") -> Facts:
     """What routing must know of a request to `route`, one of CHAT, COMPLETION, EMBEDDINGS.
 
-    Header names are lower case. Raises BadRequest, its `param` naming the field at fault as OpenAI does.
+    Header names are lower case. Where the client names no conversation, a hash of the prompt's beginning under `secret`
+    stands for it; without a secret nothing does. Raises BadRequest, its `param` naming the field at fault as OpenAI
+    does.
     """
     try:
         if route == CHAT:
-            return _chat(_CHAT.decode(body), headers)
+            return _chat(_CHAT.decode(body), headers, secret)
         if route == COMPLETION:
             asked = _COMPLETION.decode(body)
-            return _facts(asked, headers, {"completion"}, _prompt_tokens(asked.prompt), asked.max_tokens)
+            facts = _facts(asked, headers, {"completion"}, _prompt_tokens(asked.prompt), asked.max_tokens)
+            return _with_prefix(facts, asked.prompt if isinstance(asked.prompt, str) else "", secret)
         if route == EMBEDDINGS:
             wanted = _EMBEDDINGS.decode(body)
             return _facts(wanted, headers, {"embeddings"}, _prompt_tokens(wanted.input), None)
@@ -144,7 +156,7 @@ def rewrite_model(body: bytes, name: str) -> bytes:
     return b"{" + b",".join(msgspec.json.encode(key) + b":" + bytes(raw) for key, raw in members.items()) + b"}"
 
 
-def _chat(asked: _Chat, headers: Mapping[str, str]) -> Facts:
+def _chat(asked: _Chat, headers: Mapping[str, str], secret: bytes) -> Facts:
     tools = (asked.tools or []) + (asked.functions or [])
     needs = {"chat", "tools"} if tools else {"chat"}
     tokens = 3 + sum(len(bytes(tool)) for tool in tools) / BYTES_PER_SCHEMA_TOKEN
@@ -159,7 +171,24 @@ def _chat(asked: _Chat, headers: Mapping[str, str]) -> Facts:
                 tokens += TOKENS_PER_IMAGE
             tokens += _text_tokens(part.text or "")
     limit = asked.max_completion_tokens if asked.max_completion_tokens is not None else asked.max_tokens
-    return _facts(asked, headers, needs, tokens, limit)
+    return _with_prefix(_facts(asked, headers, needs, tokens, limit), _opening(asked.messages), secret)
+
+
+def _opening(messages: list[_Message]) -> str:
+    """The first words past the system text, which all conversations of one program share. Later messages come as the
+    conversation goes on, so they cannot name it."""
+    first = next((message.content for message in messages if message.role not in _SHARED_ROLES), None)
+    if first is None or isinstance(first, str):
+        return first or ""
+    return "\n".join(part.text for part in first if part.text)
+
+
+def _with_prefix(facts: Facts, opening: str, secret: bytes) -> Facts:
+    """A name for the conversation from how it begins, if it has none."""
+    if facts.session is not None or not (secret and opening):
+        return facts
+    begun = opening[:PREFIX_CHARACTERS].encode("utf-8", "replace")
+    return replace(facts, session=f"prefix:{hmac.digest(secret, begun, hashlib.sha256)[:16].hex()}")
 
 
 def _facts(asked: _Common, headers: Mapping[str, str], needs: set[str], tokens: float, limit: int | None) -> Facts:

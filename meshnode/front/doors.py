@@ -5,8 +5,9 @@ Not for any decision: who answers a job, what is ready and who may join is known
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from meshnode.dialects import ModelCard
@@ -53,7 +54,7 @@ class Doors:
     `dispatch` returns an answer whose first bytes have arrived, or raises RequestError. `ready` is None while requests
     are welcome, else the reason why not ("starting", "draining"). `metrics` returns content type and body. An empty
     `control_secret` closes the control endpoints. `requests` lists so many of the last requests, `request` tells one
-    by its id.
+    by its id. `session_secret` is what the beginnings of prompts are hashed under.
     """
 
     me: NodeId
@@ -68,3 +69,4 @@ class Doors:
     control_secret: str = ""
     requests: Callable[[int], Sequence[Mapping[str, Any]]] = lambda _: ()
     request: Callable[[str], Mapping[str, Any] | None] = lambda _: None
+    session_secret: bytes = field(default_factory=lambda: secrets.token_bytes(32), repr=False)

@@ -15,7 +15,7 @@ from typing import TypeVar
 import trio
 
 from meshnode.config.front import FrontSection
-from meshnode.dialects import read_facts
+from meshnode.dialects import read_demands, read_facts
 from meshnode.errors import BadRequest, DeadlineExceeded, RequestError
 from meshnode.front.doors import Doors
 from meshnode.front.reply import Reply, close, copy_whole, refuse
@@ -70,7 +70,7 @@ def request_id_of(headers: Mapping[str, str]) -> str:
 def make_job(request: Incoming, request_id: str, doors: Doors, section: FrontSection) -> Job:
     """The job that a request asks for. Raises BadRequest."""
     headers = request.headers
-    facts = read_facts(request.path, request.body, headers)
+    facts = read_facts(request.path, request.body, headers, doors.session_secret)
     usual_s = section.stream_deadline_s if facts.stream else section.whole_deadline_s
     return Job(
         id=request_id,
@@ -85,6 +85,7 @@ def make_job(request: Incoming, request_id: str, doors: Doors, section: FrontSec
         wishes=read_wishes(headers),
         # Another trace's form is nobody's fault, and may hold what does not travel.
         traceparent=trace if _TRACEPARENT.fullmatch(trace := headers.get("traceparent", "")) else "",
+        demands=read_demands(headers),
     )
 
 

@@ -68,6 +68,7 @@ class Advert(msgspec.Struct, frozen=True, omit_defaults=True):
 
     Order of two adverts of one node is (incarnation, sequence). `lifetime_s` counts from receipt on the receiver's
     monotonic clock. `host` is an opaque tag of the machine: loopback addresses are dialled only where it is equal.
+    `owner_only`: it serves requests of its owner alone.
     `gone` marks a tombstone. `chain` is what makes the node a member, as identity packs it.
     """
 
@@ -87,6 +88,7 @@ class Advert(msgspec.Struct, frozen=True, omit_defaults=True):
     posture: Text = "claimed"
     price_micro_per_mtok: Counter = 0
     watts: Count = 0
+    owner_only: bool = False
     relay: bool = True
     draining: bool = False
     gone: bool = False

@@ -31,6 +31,14 @@ class Label(enum.Enum):
     SENSITIVE = "sensitive"
 
 
+def stricter(one: Label, other: Label) -> Label:
+    """The label that lets a request travel less far."""
+    return max(one, other, key=_STRICTNESS.index)
+
+
+_STRICTNESS = (Label.PUBLIC, Label.INTERNAL, Label.SENSITIVE)
+
+
 class Privacy(enum.Enum):
     """How a request passes relays (protocol.md §6): readable only by its server, or by each of them, who may then
     choose a better server."""
@@ -75,13 +83,36 @@ NO_WISHES = Wishes()
 
 
 @dataclass(frozen=True, slots=True)
+class Demands:
+    """What is asked of a server besides what the body needs.
+
+    `quant_bits`: least tier of `model.quant`, 0 for any. `most_price_micro`: of a million tokens, in millionths; None
+    for any. `own_machines`: only where the requester's owner owns the machine.
+    """
+
+    quant_bits: int = 0
+    most_price_micro: int | None = None
+    own_machines: bool = False
+
+    def both(self, other: Demands) -> Demands:
+        """What meets the one and the other."""
+        prices = [p for p in (self.most_price_micro, other.most_price_micro) if p is not None]
+        return Demands(
+            max(self.quant_bits, other.quant_bits), min(prices, default=None), self.own_machines or other.own_machines
+        )
+
+
+NO_DEMANDS = Demands()
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
     """One request and its envelope.
 
     `deadline` is on this node's monotonic clock, in seconds; between nodes only what remains of it travels.
     `target` is the server that the origin chose (None before it chose). `path` lists the nodes the job has passed,
     origin first, without this one. `attempt` counts from 1 and fences late frames of older attempts. `privacy` is what
-    the client asked for, None where it leaves that to its node.
+    the client asked for, None where it leaves that to its node. `demands` stay with the origin, who chooses.
     """
 
     id: str
@@ -100,3 +131,4 @@ class Job:
     owner: str = ""
     traceparent: str = ""
     wishes: Wishes = NO_WISHES
+    demands: Demands = NO_DEMANDS

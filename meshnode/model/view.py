@@ -22,7 +22,7 @@ class View:
 
     `postures` is what this node has verified itself, for the whole node: SIGNED_WEIGHTS where every model it offers is
     covered; `weights` are the digests covered by a manifest of a trusted signer, for each node that offers them. Who
-    is missing there has only claimed.
+    is missing there has only claimed. `pinned` are the nodes that a person at this one pinned by their ids.
     """
 
     me: NodeId
@@ -31,6 +31,7 @@ class View:
     version: int = 0
     postures: Mapping[NodeId, Posture] = field(default_factory=dict)
     weights: Mapping[NodeId, frozenset[bytes]] = field(default_factory=dict)
+    pinned: frozenset[NodeId] = frozenset()
 
     def posture(self, node: NodeId, digest: bytes) -> Posture:
         """What is verified of `node` serving the model with these weights."""

@@ -8,27 +8,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import inf
 from typing import NamedTuple
 
 from meshnode.model.ids import NodeId
 from meshnode.model.job import Job, Label
-from meshnode.model.names import same_model, split_pin
-from meshnode.model.view import View
+from meshnode.routing.asked import Asked, Branch
 from meshnode.routing.breaker import Breakers
 from meshnode.routing.measure import LoadFacts
-from meshnode.routing.path import MOST_HOPS, Tree
+from meshnode.routing.offers import Candidate, Exclusion
+from meshnode.routing.path import Tree
 
 LASTING = frozenset({"model", "feature", "context"})
 """Codes that waiting does not cure."""
 
+RULES = frozenset({"quant", "label", "isolation", "price"})
+"""Codes of what was asked of servers: they could serve, and may not."""
 
-class Exclusion(NamedTuple):
-    """Why a node does not serve a job. `code` is one of model, feature, context, label, draining, engine, unreachable,
-    hops, passed, breaker; `text` says it in words that fit behind the node's name."""
-
-    node: NodeId
-    code: str
-    text: str
+Reason = tuple[str, str]
+"""Code and text of an exclusion."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,170 +37,161 @@ class LocalState:
     models: Mapping[str, LoadFacts] = field(default_factory=dict)
 
 
-@dataclass(slots=True, eq=False)
-class Candidate:
-    """One node's offer of one model, with what the view says of it.
+class Asking(NamedTuple):
+    """A job, the node that decides, and the owner whom the job is for ("" for nobody's)."""
 
-    `name` is the model as this node calls it; `cost_s` and `hops` are of the cheapest way of any length, 0 hops only
-    for this node; `standing` is an exclusion that holds for every job, or None. Flat, because a decision reads a
-    thousand of them.
-    """
-
-    node: NodeId
-    name: str
-    features: frozenset[str]
-    context: int
-    slots: int
-    loaded: bool
-    cost_s: float
-    hops: int
-    price_micro: int
-    standing: Exclusion | None
+    job: Job
+    me: NodeId
+    owner: str
 
 
-class Offers:
-    """Every offer of a view by model name, nodes in the order of their ids."""
-
-    def __init__(self, view: View, tree: Tree) -> None:
-        self.by_name: dict[str, list[Candidate]] = {}
-        for node, advert in sorted(view.adverts.items()):
-            if advert.gone:
-                continue
-            way = tree.cheapest(node)
-            standing = None
-            if advert.draining:
-                standing = Exclusion(node, "draining", "is shutting down")
-            elif way is None:
-                standing = Exclusion(node, "unreachable", "cannot be reached over any path")
-            down = Exclusion(node, "engine", "has it, but its engine is down")
-            cost_s, hops = way or (0.0, MOST_HOPS + 1)
-            for offer in advert.models:
-                found = Candidate(
-                    node=node,
-                    name=offer.name,
-                    features=frozenset(offer.features),
-                    context=offer.context,
-                    slots=offer.slots or 1,
-                    loaded=offer.loaded,
-                    cost_s=cost_s,
-                    hops=hops,
-                    price_micro=advert.price_micro_per_mtok,
-                    standing=standing or (down if offer.down else None),
-                )
-                self.by_name.setdefault(offer.name, []).append(found)
-
-    def named(self, model: str) -> list[Candidate]:
-        """Offers of `model` as exactly spelled, then under the other spelling of the same name."""
-        other = model.removesuffix(":latest") if model.endswith(":latest") else f"{model}:latest"
-        exact, alike = self.by_name.get(model, []), self.by_name.get(other, [])
-        if not alike or not same_model(model, other):
-            return exact
-        nodes = {candidate.node for candidate in exact}
-        return sorted(
-            [*exact, *(candidate for candidate in alike if candidate.node not in nodes)],
-            key=lambda candidate: candidate.node,
-        )
-
-
-class Asked(NamedTuple):
-    """A model name read: the model, the nodes that a pin means (None: no pin), and the candidates that offer it."""
-
-    model: str
-    pin: str | None
-    pinned: frozenset[NodeId] | None
-    candidates: list[Candidate]
-
-
-def read_name(model: str, view: View, offers: Offers) -> Asked:
-    """Take `name@node` apart, unless some node offers the whole as a name. A pin is a node's name, its id, or the short
-    form of its id; names are not unique, so it may mean several."""
-    whole = offers.named(model)
-    name, pin = split_pin(model)
-    if whole or pin is None:
-        return Asked(model, None, None, whole)
-    pinned = frozenset(
-        node for node, advert in view.adverts.items() if pin in (advert.name, node.short) or pin.lower() == node.text
-    )
-    return Asked(name, pin, pinned, offers.named(name))
+Tier = list[tuple[Branch, list[Candidate]]]
+"""Who may serve, by entry."""
 
 
 class Sifted(NamedTuple):
-    """Candidates that may serve, in the order of their ids, and why each of the others may not."""
+    """By tier who may serve, in the order of their ids, and why each of the others may not."""
 
-    eligible: list[Candidate]
+    tiers: list[Tier]
     exclusions: list[Exclusion]
 
 
-def sift(job: Job, me: NodeId, asked: Asked, tree: Tree, breakers: Breakers, local: LocalState, now: float) -> Sifted:
-    """Part the candidates for `job`. Breakers hold only while somebody else is left: never the last candidate."""
-    sifter = _Sifter(job, me, asked, tree, local)
-    broken = breakers.shut_out({candidate.name for candidate in asked.candidates}, now)
-    ordinary = job.label is not Label.SENSITIVE and not job.path and asked.pinned is None
-    needs, prompt, hops_left = job.facts.needs, job.facts.prompt_tokens, job.hops_left
-    eligible: list[Candidate] = []
-    tripped: list[Candidate] = []
+def sift(asking: Asking, asked: Asked, tree: Tree, breakers: Breakers, local: LocalState, now: float) -> Sifted:
+    """Part the candidates for a job. Breakers hold only while somebody else is left: never the last candidate."""
     exclusions: list[Exclusion] = []
-    for candidate in asked.candidates:
+    able: list[Tier] = []
+    for tier in asked.tiers:
+        able.append([(branch, _able(asking, branch, tree, local, exclusions)) for branch in tier])
+    if not any(found for tier in able for _, found in tier):
+        return Sifted([], _each_once(asked, exclusions))
+    broken = breakers.shut_out({one.name for tier in able for _, found in tier for one in found}, now)
+    healthy = [[(branch, _without(found, broken)) for branch, found in tier] for tier in able] if broken else able
+    if not any(found for tier in healthy for _, found in tier):
+        return Sifted(able, _each_once(asked, exclusions))
+    if broken:
+        kept = {id(one) for tier in healthy for _, found in tier for one in found}
+        tripped = [one for tier in able for _, found in tier for one in found if id(one) not in kept]
+        exclusions.extend(Exclusion(one.node, "breaker", "failed repeatedly just now") for one in tripped)
+    return Sifted(healthy, _each_once(asked, exclusions))
+
+
+def _without(found: list[Candidate], broken: frozenset[tuple[NodeId, str]]) -> list[Candidate]:
+    return [one for one in found if (one.node, one.name) not in broken]
+
+
+def _each_once(asked: Asked, exclusions: list[Exclusion]) -> list[Exclusion]:
+    """Entries of an alias may mean one node several times."""
+    return list(dict.fromkeys(exclusions)) if asked.rule is not None else exclusions
+
+
+def _able(
+    asking: Asking, branch: Branch, tree: Tree, local: LocalState, exclusions: list[Exclusion]
+) -> list[Candidate]:
+    job = asking.job
+    sifter = Sifter(asking, branch, tree, local)
+    needs, prompt, hops_left = job.facts.needs, job.facts.prompt_tokens, job.hops_left
+    bits, most_price = sifter.bits, sifter.most_price
+    ordinary = sifter.ordinary
+    found: list[Candidate] = []
+    for candidate in branch.candidates:
         # The common case leaves after a few comparisons: there may be a thousand candidates.
-        fits = ordinary and needs <= candidate.features and (prompt <= candidate.context or not candidate.context)
-        near = candidate.standing is None and 0 < candidate.hops <= hops_left
-        exclusion = None if fits and near else sifter.exclusion(candidate)
-        if exclusion is not None:
-            exclusions.append(exclusion)
-        elif broken and (candidate.node, candidate.name) in broken:
-            tripped.append(candidate)
+        if (
+            ordinary
+            and candidate.standing is None
+            and 0 < candidate.hops <= hops_left
+            and needs <= candidate.features
+            and (prompt <= candidate.context or not candidate.context)
+            and candidate.bits >= bits
+            and candidate.price_micro <= most_price
+            and not candidate.owner_only
+        ):
+            found.append(candidate)
+            continue
+        exclusion = sifter.exclusion(candidate)
+        if exclusion is None:
+            found.append(candidate)
         else:
-            eligible.append(candidate)
-    if not eligible:
-        return Sifted(tripped, exclusions)
-    exclusions.extend(Exclusion(candidate.node, "breaker", "failed repeatedly just now") for candidate in tripped)
-    return Sifted(eligible, exclusions)
+            exclusions.append(exclusion)
+    return found
 
 
-class _Sifter:
-    """What a job asks, taken apart once for all candidates."""
+class Sifter:
+    """What a job asks of the servers of one branch, taken apart once for all candidates."""
 
-    def __init__(self, job: Job, me: NodeId, asked: Asked, tree: Tree, local: LocalState) -> None:
-        self._needs = job.facts.needs
-        self._prompt = job.facts.prompt_tokens
-        self._hops_left = job.hops_left
-        self._passed = job.path
-        self._only_me = job.label is Label.SENSITIVE
-        self._pinned = asked.pinned
-        self._me = me
+    def __init__(self, asking: Asking, branch: Branch, tree: Tree, local: LocalState) -> None:
+        job, demands = asking.job, asking.job.demands
+        self._job = job
+        self._asking = asking
+        self._branch = branch
         self._tree = tree
         self._local = local
+        self.bits = max(demands.quant_bits, branch.quant_bits)
+        self.most_price = inf if demands.most_price_micro is None else float(demands.most_price_micro)
+        self.ordinary = (
+            job.label is not Label.SENSITIVE
+            and not job.path
+            and branch.pinned is None
+            and not branch.context
+            and not demands.own_machines
+        )
 
     def exclusion(self, candidate: Candidate) -> Exclusion | None:
         """Why not, or None."""
         reason = self._asked(candidate) or self._allowed(candidate)
         return Exclusion(candidate.node, *reason) if reason else candidate.standing or self._reached(candidate)
 
-    def _asked(self, candidate: Candidate) -> tuple[str, str] | None:
-        """What no waiting cures. A context of 0 is one that the engine does not tell."""
-        if self._pinned is not None and candidate.node not in self._pinned:
+    def _asked(self, candidate: Candidate) -> Reason | None:
+        """What no waiting cures. A context of 0 is one that the engine does not tell: enough for a prompt, which the
+        engine may refuse, but not for an entry that sets a least."""
+        branch, facts = self._branch, self._job.facts
+        if branch.pinned is not None and candidate.node not in branch.pinned:
             return "model", "is not the node that was asked for"
-        missing = sorted(self._needs - candidate.features)
+        missing = sorted(facts.needs - candidate.features)
         if missing:
             return "feature", f"serves {candidate.name} without {', '.join(missing)}"
-        if candidate.context and self._prompt > candidate.context:
-            return "context", f"serves a context of {candidate.context} tokens, the prompt has about {self._prompt}"
+        if candidate.context and facts.prompt_tokens > candidate.context:
+            text = f"serves a context of {candidate.context} tokens, the prompt has about {facts.prompt_tokens}"
+            return "context", text
+        if candidate.context < branch.context:
+            return "context", f"serves a context of {candidate.context or 'unknown'} tokens, not {branch.context}"
         return None
 
-    def _allowed(self, candidate: Candidate) -> tuple[str, str] | None:
-        """Fail closed: an advert's posture is the peer's own word until evidence is verified, so a sensitive request
-        stays on this node (protocol.md §7)."""
-        if self._only_me and candidate.node != self._me:
-            return "label", "has no verified trust posture, and the request is sensitive"
-        if candidate.node in self._passed:
+    def _allowed(self, candidate: Candidate) -> Reason | None:
+        """The request's rules. Fail closed: what is not known does not count as given."""
+        if candidate.bits < self.bits:
+            has = f"has {candidate.name} at q{candidate.bits}" if candidate.bits else "does not say its quantisation"
+            return "quant", f"{has}, at least q{self.bits} was asked for"
+        if candidate.price_micro > self.most_price:
+            costs, most = candidate.price_micro / 1e6, self.most_price / 1e6
+            return "price", f"costs {costs:g} a million tokens, at most {most:g} was allowed"
+        if self._job.label is Label.SENSITIVE and not candidate.vouched:
+            # An advert's posture is the peer's own word (protocol.md §7).
+            return "label", "is neither attested nor pinned here, and the request is sensitive"
+        if candidate.node in self._job.path:
             return "passed", "has already passed this request on"
+        return self._isolated(candidate)
+
+    def _isolated(self, candidate: Candidate) -> Reason | None:
+        me, owner = self._asking.me, self._asking.owner
+        if candidate.node == me and not self._job.path:
+            return None
+        owned = bool(owner) and candidate.owner == owner
+        if self._job.demands.own_machines and not owned:
+            return "isolation", f"is {_whose(candidate.owner)}, and the request stays on machines of {owner or 'its own'}"
+        if candidate.owner_only and not owned:
+            return "isolation", f"serves nobody but {candidate.owner or 'its owner'}"
         return None
 
     def _reached(self, candidate: Candidate) -> Exclusion | None:
-        if candidate.node == self._me:
+        if candidate.node == self._asking.me:
             missing = candidate.name not in self._local.models
             return Exclusion(candidate.node, "engine", "has no engine ready for it") if missing else None
-        if candidate.hops <= self._hops_left or self._tree.reach(candidate.node, self._hops_left) is not None:
+        hops_left = self._job.hops_left
+        if candidate.hops <= hops_left or self._tree.reach(candidate.node, hops_left) is not None:
             return None
-        text = f"is {candidate.hops} hops away, {self._hops_left} are left"
+        text = f"is {candidate.hops} hops away, {hops_left} are left"
         return Exclusion(candidate.node, "hops", text)
+
+
+def _whose(owner: str) -> str:
+    return f"{owner}'s" if owner else "nobody's in particular"

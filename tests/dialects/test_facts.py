@@ -179,3 +179,49 @@ class TestRewrite:
     def test_refuses_what_is_not_an_object(self) -> None:
         with pytest.raises(BadRequest):
             rewrite_model(b"[1]", "m")
+
+
+SECRET = b"k" * 32
+SYSTEM = {"role": "system", "content": "You are terse. " * 50}
+
+
+class TestConversationWithoutAName:
+    def session(self, messages: list[dict[str, Any]], secret: bytes = SECRET) -> str | None:
+        return read_facts(CHAT, chat(messages=messages), {}, secret).session
+
+    def test_its_turns_meet_and_others_do_not(self) -> None:
+        question = {"role": "user", "content": "Why is the sky blue?"}
+        later = [{"role": "assistant", "content": "Because."}, {"role": "user", "content": "Go on"}]
+        first = self.session([SYSTEM, question])
+        assert first == self.session([SYSTEM, question, *later]) == self.session([question, *later])
+        assert first != self.session([SYSTEM, {"role": "user", "content": "Why is grass green?"}])
+
+    def test_only_its_beginning_counts(self) -> None:
+        begun = "x" * 1024
+        one, other = ([{"role": "user", "content": begun + end}] for end in ("1", "2"))
+        assert self.session(one) == self.session(other)
+
+    def test_parts_are_read_as_text_is(self) -> None:
+        parts = [{"type": "text", "text": "Why?"}, {"type": "image_url", "image_url": {"url": "data:,A"}}]
+        assert self.session([{"role": "user", "content": parts}]) == self.session([{"role": "user", "content": "Why?"}])
+
+    def test_nothing_of_it_can_be_read_or_guessed(self) -> None:
+        named = self.session(USER)
+        assert named is not None
+        assert "hi" not in named
+        assert named != self.session(USER, b"another secret")
+        assert self.session(USER, b"") is None
+
+    def test_a_name_that_the_client_gives_goes_first(self) -> None:
+        assert read_facts(CHAT, chat(), {"session-id": "3"}, SECRET).session == "3"
+
+    def test_nothing_to_tell_it_by_is_no_name(self) -> None:
+        assert self.session([SYSTEM]) is None
+        assert self.session([{"role": "user", "content": None}]) is None
+
+    def test_a_plain_prompt_has_a_beginning_too(self) -> None:
+        bodies = [json.dumps({"model": "m", "prompt": "a" * 1024 + end}).encode() for end in ("", "b")]
+        one, other = (read_facts(COMPLETION, body, {}, SECRET).session for body in bodies)
+        assert one == other is not None
+        several = json.dumps({"model": "m", "prompt": ["a", "b"]}).encode()
+        assert read_facts(COMPLETION, several, {}, SECRET).session is None

@@ -1,0 +1,92 @@
+"""Which server has a conversation's prompt in its cache, as far as this node has sent it there. Pure; requests.md §1.
+
+Conversations are told apart by a hash of tenant, model and session, so no key, name or prompt is kept, and nothing of
+it is gossiped. Bounded in number and age. Not for whether to keep to it (keeping.py).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from meshnode.config.routing import RoutingSection
+from meshnode.model.ids import NodeId
+from meshnode.model.job import Job
+
+NONE = 0
+"""The conversation of a request that has none."""
+
+_WORD = (1 << 64) - 1
+_STIR, _STIR_AGAIN = 0x9E3779B97F4A7C15, 0xD6E8FEB86659FD93
+"""Odd constants whose products spread every bit (Fibonacci hashing; Mix64 after Stafford)."""
+
+
+class Home(NamedTuple):
+    """Where a conversation was answered last."""
+
+    node: NodeId
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    home: Home
+    until: float
+
+
+class Affinity:
+    """Homes by conversation; the one used longest ago goes first."""
+
+    def __init__(self, section: RoutingSection) -> None:
+        self._section = section
+        self._kept: dict[int, _Kept] = {}
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def home(self, conversation: int, now: float) -> Home | None:
+        """Where it was answered last, unless that is long ago."""
+        found = self._kept.get(conversation)
+        return found.home if found is not None and now < found.until else None
+
+    def settle(self, conversation: int, node: NodeId, model: str, now: float) -> None:
+        """It is answered there now."""
+        if conversation == NONE:
+            return
+        self._kept.pop(conversation, None)
+        self._kept[conversation] = _Kept(Home(node, model), now + self._section.session_s)
+        while len(self._kept) > self._section.sessions:
+            del self._kept[next(iter(self._kept))]
+
+    def begin(self, conversation: int, node: NodeId, model: str, now: float) -> None:
+        """It was sent there: requests of one conversation that come before the first answer go the same way."""
+        if self.home(conversation, now) is None:
+            self.settle(conversation, node, model, now)
+
+    def leave(self, conversation: int, node: NodeId) -> None:
+        """It was not answered there after all."""
+        found = self._kept.get(conversation)
+        if found is not None and found.home.node == node:
+            del self._kept[conversation]
+
+
+def conversation_of(job: Job) -> int:
+    """The conversation a job belongs to, 64 bits of hash; NONE where it belongs to none."""
+    session = job.facts.session
+    if not session:
+        return NONE
+    parts = (job.tenant, job.facts.model, session)
+    told = hashlib.blake2b(digest_size=8)
+    for part in parts:
+        data = part.encode("utf-8", "replace")
+        told.update(len(data).to_bytes(4, "big") + data)
+    return int.from_bytes(told.digest(), "big") | 1
+
+
+def lot(conversation: int, node_lot: int) -> float:
+    """The conversation's own lot for a node, even in (0, 1]: every entry node draws the same one (rendezvous hashing,
+    Thaler and Ravishankar 1998)."""
+    mixed = ((conversation ^ node_lot) * _STIR) & _WORD
+    mixed = ((mixed ^ (mixed >> 32)) * _STIR_AGAIN) & _WORD
+    return ((mixed >> 11) + 1) / (1 << 53)
