@@ -30,6 +30,7 @@
         ├── EngineFailed           502  ours: the engine refused, died or spoke nonsense
         ├── PeerFailed             502  ours: the peer or the path to it broke
         ├── NoPeerReachable        503  ours: the model is known, nobody who has it can be reached
+        ├── NoEligibleNode         503  theirs: nodes that could serve may not; says what each lacks
         ├── Draining               503  ours: this node is shutting down
         ├── FellBehind             503  ours: a shared answer went on without this reader
         └── DeadlineExceeded       504  ours: time ran out; `phase` says where
@@ -239,6 +240,14 @@ class NoPeerReachable(RequestError):
     status = 503
     code = "no_peer_reachable"
     elsewhere = True
+
+
+class NoEligibleNode(RequestError):
+    """The request's rules (label, whose machines, quantisation, price) leave out every node that could serve it. It is
+    never served below them."""
+
+    status = 503
+    code = "no_eligible_node"
 
 
 class Draining(RequestError):

@@ -97,6 +97,7 @@ class Dispatcher:
         if job.hops_left != self._section.hops:
             job = dataclasses.replace(job, hops_left=self._section.hops)
         self.running += 1
+        job = self._around.router.constrain(job)
         around, entry = self._around, self.journal.begin(job, began)
         try:
             plan = around.router.consider(job, around.view(), around.local.state(), self._rng, began)

@@ -15,7 +15,6 @@ from meshnode.dispatch import wire
 from meshnode.errors import DecodeError, LinkError, PeerFailed
 from meshnode.model.ids import NodeId
 from meshnode.model.job import Job, Label, Privacy
-from meshnode.model.names import split_pin
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -68,10 +67,9 @@ def seals(job: Job, usual: str) -> bool:
 
 
 def free(job: Job, attempt: Attempt, way: Way) -> bool:
-    """Whether relays may choose another server: the request is public or says itself that it is open, and names no
-    node."""
-    pinned = attempt.model != job.facts.model and split_pin(job.facts.model)[1] is not None
-    return way.privacy == OPEN and not pinned and (job.label is Label.PUBLIC or job.privacy is Privacy.OPEN)
+    """Whether relays may choose another server: the request is public or says itself that it is open, and asks
+    nothing of its server that they do not know of."""
+    return way.privacy == OPEN and not attempt.bound and (job.label is Label.PUBLIC or job.privacy is Privacy.OPEN)
 
 
 def told(around: Surroundings, attempt: Attempt, way: Way) -> Callable[[Facts], None]:

@@ -3,9 +3,10 @@
 Pure. `Router` is the face: it plans, and is told how things went. Not for sending anything (dispatch). requests.md §1.
 """
 
-from meshnode.routing.eligible import Exclusion, LocalState
+from meshnode.routing.eligible import LocalState
 from meshnode.routing.explain import explain, reason
 from meshnode.routing.measure import Flight, LoadFacts
+from meshnode.routing.offers import Exclusion
 from meshnode.routing.path import Paths, Reach, Tree
 from meshnode.routing.plan import Attempt, Plan
 from meshnode.routing.router import Router

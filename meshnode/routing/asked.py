@@ -72,7 +72,13 @@ def read_name(model: str, view: View, offers: Offers, aliases: Aliases) -> Asked
 
 
 def _known(
-    name: str, pin: str | None, pinned: frozenset[NodeId] | None, bits: int, view: View, offers: Offers, aliases: Aliases
+    name: str,
+    pin: str | None,
+    pinned: frozenset[NodeId] | None,
+    bits: int,
+    view: View,
+    offers: Offers,
+    aliases: Aliases,
 ) -> Asked | None:
     rule = aliases.get(name)
     if rule is not None:

@@ -64,7 +64,8 @@ def sift(asking: Asking, asked: Asked, tree: Tree, breakers: Breakers, local: Lo
         able.append([(branch, _able(asking, branch, tree, local, exclusions)) for branch in tier])
     if not any(found for tier in able for _, found in tier):
         return Sifted([], _each_once(asked, exclusions))
-    broken = breakers.shut_out({one.name for tier in able for _, found in tier for one in found}, now)
+    names = {one.name for tier in able for _, found in tier for one in found} if len(breakers) else set()
+    broken = breakers.shut_out(names, now)
     healthy = [[(branch, _without(found, broken)) for branch, found in tier] for tier in able] if broken else able
     if not any(found for tier in healthy for _, found in tier):
         return Sifted(able, _each_once(asked, exclusions))
@@ -177,7 +178,10 @@ class Sifter:
             return None
         owned = bool(owner) and candidate.owner == owner
         if self._job.demands.own_machines and not owned:
-            return "isolation", f"is {_whose(candidate.owner)}, and the request stays on machines of {owner or 'its own'}"
+            return (
+                "isolation",
+                f"is {_whose(candidate.owner)}, and the request stays on machines of {owner or 'its own'}",
+            )
         if candidate.owner_only and not owned:
             return "isolation", f"serves nobody but {candidate.owner or 'its owner'}"
         return None

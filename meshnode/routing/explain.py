@@ -22,10 +22,17 @@ def reason(plan: Plan, attempt: int = 0) -> str:
 
 
 def explain(plan: Plan, view: View) -> dict[str, Any]:
-    """The whole plan as values that JSON knows. Times in seconds."""
+    """The whole plan as values that JSON knows. Times in seconds. `view` gives the names, so that a plan which was kept
+    can be told much later."""
     found: dict[str, Any] = {
+        "model": plan.model,
+        "label": plan.label.value,
         "reason": plan.reason,
+        "tier": plan.tier or None,
+        "conversation": plan.conversation or None,
+        "eligible": plan.eligible,
         "attempts": [_attempt(attempt, view) for attempt in plan.attempts],
+        "others": [_attempt(other, view) for other in plan.others],
         "excluded": [
             {
                 "node": exclusion.node.text,
@@ -35,6 +42,7 @@ def explain(plan: Plan, view: View) -> dict[str, Any]:
             }
             for exclusion in plan.exclusions
         ],
+        "left_out": plan.left_out,
     }
     if plan.refusal is not None:
         found["refusal"] = {"status": plan.refusal.status, "code": plan.refusal.code, "message": plan.refusal.message}

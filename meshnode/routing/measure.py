@@ -77,7 +77,8 @@ class PeakAverage:
 
 @dataclass(slots=True, eq=False)
 class Flight:
-    """One request of this node at a server, from being sent to its end. Made by `Measurements.started`."""
+    """One request of this node at a server, from being sent to its end. Made by `Measurements.started`; `conversation`
+    is the attempt's."""
 
     node: NodeId
     model: str
@@ -85,6 +86,7 @@ class Flight:
     started: float
     first_token_at: float | None = None
     ended: bool = False
+    conversation: int = 0
 
     @property
     def units(self) -> float:

@@ -5,10 +5,10 @@ Made once a view, read by every decision. Not for who may serve (eligible) nor f
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from meshnode.config.routing import RoutingSection
 from meshnode.model.advert import Advert, ModelOffer
 from meshnode.model.ids import NodeId
 from meshnode.model.names import same_model
@@ -35,7 +35,8 @@ class Candidate:
     `name` is the model as this node calls it; `cost_s` and `hops` are of the cheapest way of any length, 0 hops only
     for this node; `bits` 0 where nobody says how the weights are quantised; `posture` is what was verified, `vouched`
     whether that, a pin or being this node lets it serve what is sensitive; `owner_only`: it serves its owner alone;
-    `standing` is an exclusion that holds for every job, or None. Flat, because a decision reads a thousand of them.
+    `cost`, `power` and `trust` are factors of its score, `weight` their product; `standing` is an exclusion that holds
+    for every job, or None. Flat, because a decision reads a thousand of them.
     """
 
     node: NodeId
@@ -48,7 +49,10 @@ class Candidate:
     cost_s: float
     hops: int
     price_micro: int
-    watts: int
+    cost: float
+    power: float
+    trust: float
+    weight: float
     posture: Posture
     vouched: bool
     owner: str
@@ -58,11 +62,11 @@ class Candidate:
 
 
 class Offers:
-    """Every offer of a view by model name, nodes in the order of their ids. `trusted` may serve what is sensitive,
-    besides those that the view vouches for."""
+    """Every offer of a view by model name, nodes in the order of their ids."""
 
-    def __init__(self, view: View, tree: Tree, trusted: Collection[NodeId] = ()) -> None:
+    def __init__(self, view: View, tree: Tree, section: RoutingSection) -> None:
         self.by_name: dict[str, list[Candidate]] = {}
+        trusted = {view.me, *view.pinned, *map(NodeId.parse, section.sensitive_nodes)}
         own = view.adverts.get(view.me)
         self.owner = own.owner if own is not None else ""
         for node, advert in sorted(view.adverts.items()):
@@ -74,10 +78,9 @@ class Offers:
                 standing = Exclusion(node, "draining", "is shutting down")
             elif way is None:
                 standing = Exclusion(node, "unreachable", "cannot be reached over any path")
-            vouched = node == view.me or node in view.pinned or node in trusted
+            from_here = _Seen(view, section, way or (0.0, MOST_HOPS + 1), node in trusted, standing)
             for offer in advert.models:
-                found = _candidate(view, advert, offer, way or (0.0, MOST_HOPS + 1), vouched, standing)
-                self.by_name.setdefault(offer.name, []).append(found)
+                self.by_name.setdefault(offer.name, []).append(_candidate(advert, offer, from_here))
 
     def named(self, model: str) -> list[Candidate]:
         """Offers of `model` as exactly spelled, then under the other spelling of the same name."""
@@ -92,13 +95,24 @@ class Offers:
         )
 
 
-def _candidate(
-    view: View, advert: Advert, offer: ModelOffer, way: tuple[float, int], vouched: bool, standing: Exclusion | None
-) -> Candidate:
-    node = advert.node
-    posture = view.posture(node, offer.digest)
-    if standing is None and offer.down:
-        standing = Exclusion(node, "engine", "has it, but its engine is down")
+class _Seen(NamedTuple):
+    """What holds for a node whatever it offers, as seen from here. `way` is cost and hops."""
+
+    view: View
+    section: RoutingSection
+    way: tuple[float, int]
+    trusted: bool
+    standing: Exclusion | None
+
+
+def _candidate(advert: Advert, offer: ModelOffer, seen: _Seen) -> Candidate:
+    node, section = advert.node, seen.section
+    posture = seen.view.posture(node, offer.digest)
+    vouched = seen.trusted or posture is Posture.ATTESTED
+    down = Exclusion(node, "engine", "has it, but its engine is down") if offer.down else None
+    cost = 1.0 + advert.price_micro_per_mtok / section.price_doubles_micro
+    power = 1.0 + advert.watts / section.watts_doubles if section.watts_doubles else 1.0
+    trust = 1.0 if vouched or posture is Posture.SIGNED_WEIGHTS else section.claimed_counts
     return Candidate(
         node=node,
         name=offer.name,
@@ -108,14 +122,17 @@ def _candidate(
         loaded=offer.loaded,
         # Of a tag such as llama3:8b-q4_K_M, where the engine says nothing else.
         bits=bits_of(offer.quant) or bits_of(offer.name),
-        cost_s=way[0],
-        hops=way[1],
+        cost_s=seen.way[0],
+        hops=seen.way[1],
         price_micro=advert.price_micro_per_mtok,
-        watts=advert.watts,
+        cost=cost,
+        power=power,
+        trust=trust,
+        weight=cost * power * trust,
         posture=posture,
-        vouched=vouched or posture is Posture.ATTESTED,
+        vouched=vouched,
         owner=advert.owner,
         owner_only=advert.owner_only,
         lot=int.from_bytes(node[:8], "big"),
-        standing=standing,
+        standing=seen.standing or down,
     )

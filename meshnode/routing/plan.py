@@ -1,69 +1,84 @@
-"""The order in which servers are tried for a job: this node first while it is quick, then the better of two drawn by
-lot, then the rest by score. Pure; requests.md §1.
+"""One decision: what is asked for, who may serve it, in which order they are tried, and why. Pure; requests.md §1.
 
-Two drawn by weight 1/latency instead of the one that looks best, because everybody else sees the same best one.
-Counterparts: eligible.py (who may), score.py (how good), refusal.py (what to say when nobody may).
+Counterparts: asked.py (the name), eligible.py (who may), score.py (how good), order.py (who first), refusal.py (what to
+say when nobody may), explain.py (all of it for people).
 """
 
 from __future__ import annotations
 
-from bisect import bisect
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from heapq import nsmallest
-from itertools import accumulate
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from random import Random
 
 from meshnode.config.dispatch import DispatchSection
 from meshnode.config.routing import RoutingSection
 from meshnode.errors import RequestError
 from meshnode.model.ids import NodeId
-from meshnode.model.job import Job
+from meshnode.model.job import NO_DEMANDS, Job, Label
 from meshnode.model.view import View
+from meshnode.routing.affinity import Affinity, conversation_of
+from meshnode.routing.aliases import Aliases
+from meshnode.routing.asked import Asked, read_name
 from meshnode.routing.breaker import Breakers
-from meshnode.routing.eligible import Candidate, Exclusion, LocalState, Offers, read_name, sift
+from meshnode.routing.eligible import Asking, LocalState, Tier, sift
 from meshnode.routing.measure import Measurements
+from meshnode.routing.offers import Exclusion, Offers
+from meshnode.routing.order import OTHERS, Case, Ordered, Ranked, busy_s, order
 from meshnode.routing.path import Paths, Tree, same_view
 from meshnode.routing.refusal import refusal
-from meshnode.routing.score import Rating, Score, named, rate, size_of
-
-_LEAST_LATENCY_S = 1e-3
-_UNRELIABLE_TRIES = 2.0
+from meshnode.routing.score import Score, named, rate, size_of
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One server to try. `model` is the name under which that node offers it; `path` begins with this node."""
+    """One server to try. `model` is the name under which that node offers it; `path` begins with this node. `bound`:
+    another server of the same model would not do as well, so relays may not choose. `conversation` is a hash."""
 
     node: NodeId
     model: str
     path: tuple[NodeId, ...]
     score: Score
+    bound: bool = False
+    conversation: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
     """Attempts in order, why each other candidate was left out, and why the first is first. Where there is no attempt,
-    `refusal` is the error to answer with."""
+    `refusal` is the error to answer with.
+
+    Small enough to be kept for every request: `others` are the best of those not to be tried, out of `eligible` in all;
+    see `trimmed`. `model` is the name as it was understood, `label` what the request travels under, `tier` the tier of
+    an alias that was taken (counted from 1; 0 without one), `conversation` "", "new", "kept", or why it moves.
+    """
 
     attempts: tuple[Attempt, ...]
     exclusions: tuple[Exclusion, ...]
     reason: str
     refusal: RequestError | None = None
+    others: tuple[Attempt, ...] = ()
+    eligible: int = 0
+    model: str = ""
+    label: Label = Label.INTERNAL
+    tier: int = 0
+    conversation: str = ""
+    left_out: int = 0
 
-
-_Ranked = tuple[float, int, Rating, Candidate]
-"""Score, place among the eligible (who are in the order of their ids), rating, candidate: sorts by score, ties by id,
-so that the order of the input cannot matter."""
+    def trimmed(self, most: int) -> Plan:
+        """The same with at most so many exclusions, to keep; `left_out` goes on counting all of them."""
+        return replace(self, exclusions=self.exclusions[:most])
 
 
 class Known:
-    """What choosing keeps between decisions: measurements, breakers, and what was derived from the newest view."""
+    """What choosing keeps between decisions: measurements, breakers, conversations, and what was derived from the
+    newest view."""
 
     def __init__(self, section: RoutingSection) -> None:
         self.paths = Paths(section.relay_penalty_s)
         self.measurements = Measurements(section)
         self.breakers = Breakers(section)
+        self.affinity = Affinity(section)
+        self._section = section
         self._offers: Offers | None = None
         self._view: View | None = None
 
@@ -71,7 +86,7 @@ class Known:
         """The ways and the offers of `view`, kept until the view changes."""
         tree = self.paths.tree(view)
         if self._offers is None or self._view is None or not same_view(view, self._view):
-            self._offers = Offers(view, tree)
+            self._offers = Offers(view, tree, self._section)
             self._view = view
         return tree, self._offers
 
@@ -79,88 +94,105 @@ class Known:
 class Planner:
     """Makes plans from what is known. Decides only; what is learnt comes back through router.py."""
 
-    def __init__(self, known: Known, dispatch: DispatchSection, section: RoutingSection) -> None:
+    def __init__(self, known: Known, aliases: Aliases, dispatch: DispatchSection, section: RoutingSection) -> None:
         self._known = known
+        self._aliases = aliases
         self._dispatch = dispatch
         self._section = section
 
     def plan(self, job: Job, view: View, local: LocalState, rng: Random, now: float) -> Plan:
         """Choose servers for `job`. Never raises: look at `refusal`. Depends on the view's content, not its order."""
+        job = self._aliases.constrain(job)
         tree, offers = self._known.offers(view)
-        asked = read_name(job.facts.model, view, offers)
-        eligible, exclusions = sift(job, view.me, asked, tree, self._known.breakers, local, now)
-        if not eligible:
-            error = refusal(job.facts, view, asked, offers, exclusions, self._section.named_in_errors)
-            return Plan((), tuple(exclusions), error.message, error)
-        ranked = self._rank(job, eligible, local, now)
-        ordered, reason = self._order(ranked, rng)
-        attempts = tuple(self._attempts(ordered, tree, job.hops_left))
-        return Plan(attempts, tuple(exclusions), reason)
+        asked = read_name(job.facts.model, view, offers, self._aliases)
+        asking = Asking(job, view.me, job.owner or offers.owner)
+        able, exclusions = sift(asking, asked, tree, self._known.breakers, local, now)
+        if not able:
+            most, aliases = self._section.named_in_errors, self._aliases.rules
+            error = refusal(job.facts, view, asked, offers, exclusions, most, aliases)
+            return _refused(error, exclusions, job, asked)
+        tiers = [self._rank(job, tier, local, now) for tier in able]
+        in_time, late = _in_time(tiers, job.deadline - now)
+        exclusions.extend(late)
+        return self._made(job, asked, in_time, exclusions, tree, rng, now)
 
-    def _rank(self, job: Job, eligible: list[Candidate], local: LocalState, now: float) -> list[_Ranked]:
+    def _made(
+        self, job: Job, asked: Asked, tiers: list[list[Ranked]], exclusions: list[Exclusion], tree: Tree, rng: Random,
+        now: float,
+    ) -> Plan:  # fmt: skip
+        conversation = conversation_of(job)
+        home = self._known.affinity.home(conversation, now) if conversation else None
+        number = _tier(tiers, asked.rule.spill_after_s) if asked.rule is not None else 0
+        first = order(tiers[number], Case(conversation, home, rng, self._section.explore), self._dispatch)
+        further = (one for place, tier in enumerate(tiers) if place != number for one in sorted(tier))
+        made = self._attempts((*first.servers, *further), job, tree, conversation)
+        attempts = tuple(one for _, one in zip(range(1 + self._dispatch.retries), made, strict=False))
+        return Plan(
+            attempts,
+            tuple(exclusions),
+            _why(first, asked, number),
+            others=tuple(one for _, one in zip(range(OTHERS), made, strict=False)),
+            eligible=sum(map(len, tiers)),
+            model=asked.model,
+            label=job.label,
+            tier=number + 1 if asked.rule is not None else 0,
+            conversation=first.conversation,
+            left_out=len(exclusions),
+        )
+
+    def _rank(self, job: Job, tier: Tier, local: LocalState, now: float) -> list[Ranked]:
         ask = size_of(job.facts, self._section)
-        records = {name: self._known.measurements.of(name) for name in {candidate.name for candidate in eligible}}
-        ranked = []
-        for place, candidate in enumerate(eligible):
-            record = records[candidate.name].get(candidate.node)
-            load = None if candidate.hops else local.models.get(candidate.name)
-            rating = rate(candidate, record, ask, now, load)
-            ranked.append((rating[0], place, rating, candidate))
+        ranked: list[Ranked] = []
+        for branch, eligible in tier:
+            names = {candidate.name for candidate in eligible}
+            records = {name: self._known.measurements.of(name) for name in names}
+            weight = branch.weight
+            for candidate in eligible:
+                record = records[candidate.name].get(candidate.node)
+                load = None if candidate.hops else local.models.get(candidate.name)
+                rating = rate(candidate, record, ask, now, load)
+                ranked.append(Ranked(rating[0] / weight, len(ranked), rating, candidate, branch))
         return ranked
 
-    def _order(self, ranked: list[_Ranked], rng: Random) -> tuple[list[_Ranked], str]:
-        """Servers in the order to try them, more than will be tried, and why the first is first."""
-        mine = min((one for one in ranked if not one[3].hops), default=None)
-        peers = ranked if mine is None else [one for one in ranked if one[3].hops]
-        most = 1 + self._dispatch.retries
-        rest = nsmallest(most + 3, ranked)
-        if mine is not None:
-            why = self._local_wins(named(mine[2]), peers)
-            if why:
-                return [mine, *self._draw(peers, rng), *rest], why
-        drawn = self._draw(peers, rng)
-        why = "the only server" if len(ranked) == 1 else "better of two servers" if len(drawn) > 1 else "the only peer"
-        return [*drawn, *rest], why
-
-    def _local_wins(self, mine: Score, peers: list[_Ranked]) -> str:
-        """Why this node answers itself, or nothing. An engine that fails every other time has to be the quickest even
-        with its failures counted: being free is no merit then."""
-        if not peers:
-            return "this node is the only server"
-        wait_s = mine.terms.queue_s + mine.terms.cold_s
-        if wait_s < self._dispatch.local_patience_s and mine.terms.tries < _UNRELIABLE_TRIES:
-            return "this node, without waiting" if wait_s <= 0 else f"this node, after about {wait_s:.1f} s"
-        best_s = min(one[2][1] for one in peers)
-        if mine.predicted_s <= best_s * (1 + self._dispatch.local_margin):
-            return "this node, as quick as the best peer"
-        return ""
-
-    def _draw(self, peers: Sequence[_Ranked], rng: Random) -> list[_Ranked]:
-        """Two peers by lot, weighted by 1/latency, the lower score first. A small share of draws weighs all alike."""
-        if len(peers) < 2:
-            return list(peers)
-        if rng.random() < self._section.explore:
-            return rng.sample(peers, 2)
-        weights = [1 / max(one[2][1], _LEAST_LATENCY_S) for one in peers]
-        first = _pick(weights, rng)
-        weights[first] = 0.0
-        second = _pick(weights, rng)
-        return sorted((peers[first], peers[second]))
-
-    def _attempts(self, ordered: list[_Ranked], tree: Tree, hops_left: int) -> Iterator[Attempt]:
-        """One attempt per node, as many as may be made."""
+    def _attempts(self, ordered: Iterable[Ranked], job: Job, tree: Tree, conversation: int) -> Iterator[Attempt]:
+        """One attempt per node."""
         nodes: set[NodeId] = set()
-        for _, _, rating, candidate in ordered:
-            reach = tree.reach(candidate.node, hops_left)
+        demanding = job.demands != NO_DEMANDS
+        for _, _, rating, candidate, branch in ordered:
+            reach = tree.reach(candidate.node, job.hops_left)
             if candidate.node in nodes or reach is None:
                 continue
             nodes.add(candidate.node)
-            yield Attempt(candidate.node, candidate.name, reach.path, named(rating))
-            if len(nodes) > self._dispatch.retries:
-                return
+            score = named(rating, candidate, branch.weight)
+            bound = branch.bound or demanding
+            yield Attempt(candidate.node, candidate.name, reach.path, score, bound, conversation)
 
 
-def _pick(weights: list[float], rng: Random) -> int:
-    """An index by weight."""
-    sums = list(accumulate(weights))
-    return min(bisect(sums, rng.random() * sums[-1]), len(sums) - 1)
+def _tier(tiers: list[list[Ranked]], spill_after_s: float) -> int:
+    """The first tier where somebody is not busy beyond bearing; of all that are, the one that waits least."""
+    waits = [min((busy_s(one) for one in tier), default=float("inf")) for tier in tiers]
+    return next((place for place, wait_s in enumerate(waits) if wait_s <= spill_after_s), waits.index(min(waits)))
+
+
+def _in_time(tiers: list[list[Ranked]], left_s: float) -> tuple[list[list[Ranked]], list[Exclusion]]:
+    """Without those where the request would only wait until its time is over, unless it would everywhere."""
+    late = {id(one.candidate): one for tier in tiers for one in tier if one.rating[3] + one.rating[4] > left_s}
+    if not late or len(late) == sum(map(len, tiers)):
+        return tiers, []
+    kept = [[one for one in tier if id(one.candidate) not in late] for tier in tiers]
+    text = "would begin only after the request's time is over"
+    return kept, [Exclusion(one.candidate.node, "deadline", text) for one in late.values()]
+
+
+def _why(first: Ordered, asked: Asked, tier: int) -> str:
+    if asked.rule is None or len(asked.tiers) == 1:
+        return first.reason
+    words = ("first", "second", "third")
+    choice = words[tier] if tier < len(words) else f"{tier + 1}th"
+    return f"{first.reason}, of the {choice} tier of '{asked.rule.name}'"
+
+
+def _refused(error: RequestError, exclusions: list[Exclusion], job: Job, asked: Asked) -> Plan:
+    return Plan(
+        (), tuple(exclusions), error.message, error, model=asked.model, label=job.label, left_out=len(exclusions)
+    )

@@ -5,26 +5,45 @@ Counterpart: plan.py, which has the exclusions. Not for errors of servers that w
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
-from meshnode.errors import BadRequest, ContextExceeded, ModelNotFound, NoPeerReachable, RequestError
+from meshnode.errors import (
+    BadRequest,
+    ContextExceeded,
+    ModelNotFound,
+    NoEligibleNode,
+    NoPeerReachable,
+    RequestError,
+)
 from meshnode.model.job import Facts
 from meshnode.model.names import closest
 from meshnode.model.view import View
-from meshnode.routing.eligible import LASTING, Asked, Candidate, Exclusion, Offers
+from meshnode.routing.asked import Asked
+from meshnode.routing.eligible import LASTING, RULES
+from meshnode.routing.offers import Candidate, Exclusion, Offers
 
 
 def refusal(
-    facts: Facts, view: View, asked: Asked, offers: Offers, exclusions: Sequence[Exclusion], named: int
+    facts: Facts,
+    view: View,
+    asked: Asked,
+    offers: Offers,
+    exclusions: Sequence[Exclusion],
+    named: int,
+    aliases: Collection[str] = (),
 ) -> RequestError:
     """The error to answer with; at most `named` nodes or models are spelled out in it.
 
-    404 if nobody offers the model, 503 if somebody who has all it takes is kept away only by the moment or by policy,
-    400 if the request asks for more than anybody offers.
+    404 if nobody offers the model, 503 if somebody who has all it takes is kept away only by the moment or by the
+    request's rules, 400 if the request asks for more than anybody offers.
     """
+    if asked.rule is not None and not asked.candidates:
+        return _nothing_behind(asked, named)
     if not asked.candidates or (asked.pinned is not None and not asked.pinned & {c.node for c in asked.candidates}):
-        return _not_found(view, asked, offers, named)
+        return _not_found(view, asked, offers, named, aliases)
     passing = [exclusion for exclusion in exclusions if exclusion.code not in LASTING]
+    if passing and all(exclusion.code in RULES for exclusion in passing):
+        return _ruled_out(view, asked, passing, named)
     if passing:
         return _unreachable(view, asked, passing, named)
     if any(exclusion.code == "context" for exclusion in exclusions):
@@ -39,9 +58,14 @@ def _meant(asked: Asked) -> list[Candidate]:
     return [c for c in asked.candidates if asked.pinned is None or c.node in asked.pinned]
 
 
-def _not_found(view: View, asked: Asked, offers: Offers, named: int) -> ModelNotFound:
+def _nothing_behind(asked: Asked, named: int) -> NoPeerReachable:
+    models = list(dict.fromkeys(branch.model for tier in asked.tiers for branch in tier))
+    return NoPeerReachable(f"No node offers a model of the alias '{asked.model}' now: {_some(models, named)}.")
+
+
+def _not_found(view: View, asked: Asked, offers: Offers, named: int, aliases: Collection[str]) -> ModelNotFound:
     text = f"The model '{asked.model}' does not exist in this mesh."
-    hint = closest(asked.model, offers.by_name)
+    hint = closest(asked.model, [*offers.by_name, *aliases])
     if asked.pin is not None and not asked.pinned:
         names = {advert.name for advert in view.adverts.values() if advert.name}
         text, hint = f"There is no node '{asked.pin}' in this mesh.", closest(asked.pin, names)
@@ -58,8 +82,12 @@ def _not_found(view: View, asked: Asked, offers: Offers, named: int) -> ModelNot
     return ModelNotFound(text, param="model")
 
 
-def _too_long(facts: Facts, asked: Asked) -> ContextExceeded:
-    longest = max(c.context for c in _meant(asked) if facts.needs <= c.features)
+def _too_long(facts: Facts, asked: Asked) -> RequestError:
+    longest = max((c.context for c in _meant(asked) if facts.needs <= c.features), default=0)
+    if longest >= facts.prompt_tokens:
+        return NoEligibleNode(
+            f"No node serves as much context as '{asked.model}' asks for; the most is {longest} tokens."
+        )
     return ContextExceeded(
         f"This model's maximum context length is {longest} tokens. However, your prompt has about"
         f" {facts.prompt_tokens} tokens. Please reduce its length.",
@@ -70,6 +98,11 @@ def _too_long(facts: Facts, asked: Asked) -> ContextExceeded:
 def _unreachable(view: View, asked: Asked, passing: Sequence[Exclusion], named: int) -> NoPeerReachable:
     reasons = [f"{view.name(exclusion.node)} {exclusion.text}" for exclusion in passing]
     return NoPeerReachable(f"No node can serve '{asked.model}' now: {_some(reasons, named, '; ')}.")
+
+
+def _ruled_out(view: View, asked: Asked, passing: Sequence[Exclusion], named: int) -> NoEligibleNode:
+    reasons = [f"{view.name(exclusion.node)} {exclusion.text}" for exclusion in passing]
+    return NoEligibleNode(f"No node may serve '{asked.model}' as this was asked: {_some(reasons, named, '; ')}.")
 
 
 def _some(words: Sequence[str], most: int, joint: str = ", ") -> str:

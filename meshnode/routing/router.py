@@ -15,6 +15,8 @@ from meshnode.config.routing import RoutingSection
 from meshnode.model.ids import NodeId
 from meshnode.model.job import Job
 from meshnode.model.view import View
+from meshnode.routing.affinity import NONE
+from meshnode.routing.aliases import Aliases
 from meshnode.routing.eligible import LocalState
 from meshnode.routing.measure import Flight, LoadFacts
 from meshnode.routing.path import MOST_HOPS
@@ -26,12 +28,18 @@ class Router:
 
     def __init__(self, dispatch: DispatchSection, section: RoutingSection) -> None:
         self.known = Known(section)
-        self._planner = Planner(self.known, dispatch, section)
+        self.aliases = Aliases(section)
+        self._planner = Planner(self.known, self.aliases, dispatch, section)
+
+    def constrain(self, job: Job) -> Job:
+        """The job under the rules of the alias that it names and of this node: what it travels under from here on."""
+        return self.aliases.constrain(job)
 
     def plan(self, job: Job, view: View, local: LocalState, rng: Random, now: float) -> Plan:
         """Servers to try, in order; at least one.
 
-        Raises ModelNotFound, ContextExceeded, BadRequest or NoPeerReachable where nobody may serve the job.
+        Raises ModelNotFound, ContextExceeded, BadRequest, NoPeerReachable or NoEligibleNode where nobody may serve the
+        job.
         """
         plan = self.consider(job, view, local, rng, now)
         if plan.refusal is not None:
@@ -59,11 +67,16 @@ class Router:
     def started(self, attempt: Attempt, prompt_tokens: int, now: float) -> Flight:
         """A request goes to the server of `attempt`."""
         self.known.breakers.started(attempt.node, attempt.model, now)
-        return self.known.measurements.started(attempt.node, attempt.model, prompt_tokens, now)
+        flight = self.known.measurements.started(attempt.node, attempt.model, prompt_tokens, now)
+        flight.conversation = attempt.conversation
+        if flight.conversation != NONE:
+            self.known.affinity.begin(flight.conversation, flight.node, flight.model, now)
+        return flight
 
     def first_token(self, flight: Flight, now: float) -> None:
         """The first bytes of its body are here."""
         self.known.measurements.first_token(flight, now)
+        self.known.affinity.settle(flight.conversation, flight.node, flight.model, now)
 
     def finished(self, flight: Flight, tokens: int, now: float) -> None:
         """It ended well; `tokens` of answer, 0 if unknown."""
@@ -75,10 +88,12 @@ class Router:
         """The server or the way to it broke, before or after the first byte."""
         if not flight.ended:
             self.known.breakers.failed(flight.node, flight.model, now)
+            self.known.affinity.leave(flight.conversation, flight.node)
         self.known.measurements.failed(flight, now)
 
     def refused(self, flight: Flight, expected_wait_s: float | None, now: float) -> None:
         """The server is full: its own word (load or Retry-After) on how long, if it gave one. No breaker counts it."""
+        self.known.affinity.leave(flight.conversation, flight.node)
         wait_s = DEFAULT_REFUSED_S if expected_wait_s is None else min(expected_wait_s, MOST_REFUSED_S)
         self.known.measurements.refused(flight, wait_s, now)
 

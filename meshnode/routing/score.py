@@ -1,7 +1,7 @@
 """How good a server would be for a job, as a number of seconds with its terms named. Pure; requests.md §1.
 
-`score = predicted seconds x (1 + outstanding/slots) x cost weight x trust weight`; smaller is better. Not for who may
-serve (eligible) nor for picking (plan).
+`score = predicted seconds x (1 + outstanding/slots) x cost x power x trust / preference`; smaller is better. Not for
+who may serve (eligible) nor for picking (order).
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 from meshnode.config.routing import RoutingSection
 from meshnode.model.job import Facts
-from meshnode.routing.eligible import Candidate
 from meshnode.routing.measure import BASE_UNITS, LoadFacts, Record
+from meshnode.routing.offers import Candidate
 
 EXPECTED_TOKENS = 256
 """Length of an answer where the client names none, and the most assumed where it names more: `max_tokens` is a
@@ -29,7 +29,8 @@ class Terms(NamedTuple):
 
     Where a server was measured, `prefill_s` is the measured time to the first token less the path, so that together
     they are what was seen; a queue met on the way is inside it, and `queue_s` adds only what the server reports now.
-    `trust` is 1 for everybody until postures are verified: an unverified claim never ranks above another.
+    `trust` is 1 for who was verified, attested or pinned: an unverified claim never ranks above another. `preference`
+    is the weight of an alias's entry.
     """
 
     path_s: float
@@ -40,7 +41,9 @@ class Terms(NamedTuple):
     tries: float
     outstanding: float
     cost: float
+    power: float
     trust: float
+    preference: float
 
 
 class Score(NamedTuple):
@@ -60,7 +63,6 @@ class Ask:
     guess_first_s: float
     guess_token_s: float
     cold_start_s: float
-    price_doubles_micro: int
 
 
 def size_of(facts: Facts, section: RoutingSection) -> Ask:
@@ -73,26 +75,26 @@ def size_of(facts: Facts, section: RoutingSection) -> Ask:
         guess_first_s=section.guess_first_token_s * units * NEW_SERVER,
         guess_token_s=section.guess_token_s * NEW_SERVER,
         cold_start_s=section.cold_start_s,
-        price_doubles_micro=section.price_doubles_micro,
     )
 
 
-Rating = tuple[float, float, float, float, float, float, float, float, float, float, float]
+Rating = tuple[float, float, float, float, float, float, float, float, float]
 """A score and its terms without names, because a decision makes a thousand of them: see `named`."""
 
 
 def rate(candidate: Candidate, record: Record | None, ask: Ask, now: float, load: LoadFacts | None = None) -> Rating:
-    """Value, predicted seconds, then Terms of one candidate. `load` is this node's own, where it is the candidate."""
+    """Value, predicted seconds, then the first seven Terms of one candidate. `load` is this node's own, where it is the
+    candidate."""
     path_s = candidate.cost_s
     cold_s = 0.0 if candidate.loaded else ask.cold_start_s
-    cost = 1.0 + candidate.price_micro / ask.price_doubles_micro
     queue_s = load.expected_wait_s if load is not None and load.free <= 0 else 0.0
     if record is None:
         prefill_s, decode_s, tries, outstanding = ask.guess_first_s, ask.tokens * ask.guess_token_s, 1.0, 1.0
     else:
         if now >= record.stale_at:
             record.refresh(now)
-        queue_s = max(queue_s, record.reported_until - now) if record.reported_until else queue_s
+        if record.reported_until:
+            queue_s = max(queue_s, record.reported_until - now)
         first_s = ask.guess_first_s + path_s if record.per_unit_s is None else record.per_unit_s * ask.units
         if record.waiting:
             first_s = max(first_s, record.waited_s(now))
@@ -101,10 +103,11 @@ def rate(candidate: Candidate, record: Record | None, ask: Ask, now: float, load
         tries = record.tries
         outstanding = 1.0 + record.outstanding / candidate.slots
     predicted_s = (path_s + queue_s + cold_s + prefill_s + decode_s) * tries
-    value = predicted_s * outstanding * cost
-    return (value, predicted_s, path_s, queue_s, cold_s, prefill_s, decode_s, tries, outstanding, cost, 1.0)
+    value = predicted_s * outstanding * candidate.weight
+    return (value, predicted_s, path_s, queue_s, cold_s, prefill_s, decode_s, tries, outstanding)
 
 
-def named(rating: Rating) -> Score:
+def named(rating: Rating, candidate: Candidate, preference: float = 1.0) -> Score:
     """The same with names."""
-    return Score(rating[0], rating[1], Terms(*rating[2:]))
+    terms = Terms(*rating[2:], candidate.cost, candidate.power, candidate.trust, preference)
+    return Score(rating[0] / preference, rating[1], terms)

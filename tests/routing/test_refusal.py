@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from meshnode.errors import BadRequest, ContextExceeded, ModelNotFound, NoPeerReachable, RequestError
+from meshnode.errors import BadRequest, ContextExceeded, ModelNotFound, NoEligibleNode, NoPeerReachable, RequestError
 from meshnode.model.job import Job, Label
 from meshnode.model.view import View
 from tests.routing.build import ME, NOTHING, job, mesh, node, offer, router, star
@@ -101,7 +101,7 @@ def test_a_server_that_cannot_be_had_now_is_named_with_its_reason(view: View, wh
 
 def test_a_sensitive_request_is_refused_aloud() -> None:
     asked = dataclasses.replace(job(), label=Label.SENSITIVE)
-    assert "no verified trust posture" in text(asked, star(1), NoPeerReachable)
+    assert "n1 is neither attested nor pinned here" in text(asked, star(1), NoEligibleNode)
 
 
 def test_a_passing_reason_wins_over_a_lasting_one() -> None:

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from meshnode.model.job import Facts
 from meshnode.routing import Score, Tree
-from meshnode.routing.eligible import Candidate, Offers
 from meshnode.routing.measure import Measurements, Record
+from meshnode.routing.offers import Candidate, Offers
 from meshnode.routing.score import named, rate, size_of
 from meshnode.slots import Load
 from tests.routing.build import SECTION, node, offer, star
@@ -18,11 +18,11 @@ FACTS = Facts("llama", prompt_tokens=750)
 
 def candidate(price: int = 0, **more: object) -> Candidate:
     view = star(1, {1: {"models": (offer(**more),), "price_micro_per_mtok": price}})
-    return Offers(view, Tree(view, 0.0)).by_name["llama"][0]
+    return Offers(view, Tree(view, 0.0), SECTION).by_name["llama"][0]
 
 
 def scored(one: Candidate, record: Record | None = None, now: float = 0.0, facts: Facts = FACTS) -> Score:
-    return named(rate(one, record, size_of(facts, SECTION), now))
+    return named(rate(one, record, size_of(facts, SECTION), now), one)
 
 
 def measured(now: float, first_s: float = 0.5, token_s: float = 0.02) -> tuple[Measurements, Record]:
@@ -40,8 +40,8 @@ def test_the_value_is_the_formula() -> None:
     terms = found.terms
     seconds = terms.path_s + terms.queue_s + terms.cold_s + terms.prefill_s + terms.decode_s
     assert abs(found.predicted_s - seconds * terms.tries) < 1e-9
-    assert abs(found.value - found.predicted_s * terms.outstanding * terms.cost * terms.trust) < 1e-9
-    assert (terms.outstanding, terms.cost, terms.trust) == (1.5, 1.5, 1.0)
+    assert abs(found.value - found.predicted_s * terms.outstanding * terms.cost * terms.power * terms.trust) < 1e-9
+    assert (terms.outstanding, terms.cost, terms.power, terms.trust, terms.preference) == (1.5, 1.5, 1.0, 1.1, 1.0)
 
 
 def test_what_was_measured_is_what_is_predicted() -> None:

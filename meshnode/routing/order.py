@@ -1,0 +1,189 @@
+"""In which order eligible servers are tried: where a conversation is cached, this node while it is quick, else the
+better of two drawn by lot, then the rest by score. Pure; requests.md §1.
+
+Two drawn by weight 1/latency instead of the one that looks best, because everybody else sees the same best one. Not
+for who may serve (eligible) nor how good each is (score).
+"""
+
+from __future__ import annotations
+
+from bisect import bisect
+from collections.abc import Sequence
+from heapq import nsmallest
+from itertools import accumulate
+from math import log
+from random import Random
+from typing import NamedTuple
+
+from meshnode.config.dispatch import DispatchSection
+from meshnode.routing.affinity import NONE, Home, lot
+from meshnode.routing.asked import Branch
+from meshnode.routing.offers import Candidate
+from meshnode.routing.score import Rating
+
+_LEAST_LATENCY_S = 1e-3
+_UNRELIABLE_TRIES = 2.0
+
+OTHERS = 8
+"""Servers ordered besides those to be tried, the best ones: for people who ask why."""
+
+MEAN_LOADS = 1.5
+EXTRA_LOAD = 4
+"""A conversation leaves a server with more than this many times the mean of this node's own requests, and so many
+more: bounded loads (Mirrokni, Thorup and Zadimoghaddam 2018), loose enough that it hardly ever moves for nothing."""
+
+
+class Ranked(NamedTuple):
+    """Sorts by score, ties by place among the eligible (who are in the order of their ids), so that the order of the
+    input cannot matter."""
+
+    value: float
+    place: int
+    rating: Rating
+    candidate: Candidate
+    branch: Branch
+
+    @property
+    def predicted_s(self) -> float:
+        """Expected time to the whole answer."""
+        return self.rating[1]
+
+    @property
+    def tries(self) -> float:
+        """Until one succeeds."""
+        return self.rating[7]
+
+    @property
+    def outstanding(self) -> float:
+        """This node's own requests there."""
+        return (self.rating[8] - 1.0) * self.candidate.slots
+
+
+class Ordered(NamedTuple):
+    """Servers in the order to try them, more than will be tried and some twice; why the first is first; and what became
+    of the conversation: "", "new", "kept", or why it leaves its server."""
+
+    servers: list[Ranked]
+    reason: str
+    conversation: str
+
+
+class Case(NamedTuple):
+    """The request's side of an order: its conversation and where that was answered last, and the lots."""
+
+    conversation: int
+    home: Home | None
+    rng: Random
+    explore: float
+
+
+CACHED = "where this conversation's prompt is cached"
+
+
+def order(ranked: list[Ranked], case: Case, section: DispatchSection) -> Ordered:
+    """Order one tier, which is not empty."""
+    rest = nsmallest(section.retries + 4 + OTHERS, ranked)
+    home = _home(ranked, case.home)
+    fate = "" if case.conversation == NONE else "new"
+    if home is not None:
+        why_not = moves(home, ranked)
+        if not why_not:
+            return Ordered([home, *rest], CACHED if len(ranked) > 1 else _only(home), "kept")
+        fate = why_not
+    elif case.home is not None:
+        fate = "its server cannot take it now"
+    mine = min((one for one in ranked if not one.candidate.hops), default=None)
+    peers = ranked if mine is None else [one for one in ranked if one.candidate.hops]
+    why = _local_wins(mine, peers, section) if mine is not None else ""
+    drawn = _draw(peers, case)
+    if mine is not None and why:
+        return Ordered([mine, *drawn, *rest], why, fate)
+    why = "the only server" if len(ranked) == 1 else "better of two servers" if len(drawn) > 1 else "the only peer"
+    return Ordered([*drawn, *rest], why, fate)
+
+
+def moves(home: Ranked, ranked: Sequence[Ranked]) -> str:
+    """Why a conversation leaves the server that has its prompt, or nothing."""
+    if len(ranked) < 2:
+        return ""
+    if home.tries >= _UNRELIABLE_TRIES:
+        return "its server fails"
+    mean = sum(one.outstanding for one in ranked) / len(ranked)
+    if home.outstanding > MEAN_LOADS * mean + EXTRA_LOAD:
+        return "its server has much more to do than the others"
+    here_s = waits_s(home)
+    if here_s <= 0:
+        return ""
+    fresh_s = min(waits_s(one) + one.rating[2] + one.rating[5] for one in ranked if one is not home)
+    return "waiting at its server costs more than a fresh start elsewhere" if here_s > fresh_s else ""
+
+
+def waits_s(one: Ranked) -> float:
+    """How long a request would wait there before its prompt is read: what is reported, loading, and this node's own
+    requests beyond the slots. The own engine's queue is known better than by counting."""
+    _, _, _, queue_s, cold_s, prefill_s, decode_s, _, _ = one.rating
+    beyond = one.outstanding + 1 - one.candidate.slots
+    if one.candidate.hops and beyond > 0:
+        queue_s = max(queue_s, beyond / one.candidate.slots * (prefill_s + decode_s))
+    return queue_s + cold_s
+
+
+def busy_s(one: Ranked) -> float:
+    """The same without loading: a model that has to load is idle, not busy."""
+    return waits_s(one) - one.rating[4]
+
+
+def _only(one: Ranked) -> str:
+    return "the only server" if one.candidate.hops else "this node is the only server"
+
+
+def _home(ranked: Sequence[Ranked], home: Home | None) -> Ranked | None:
+    if home is None:
+        return None
+    return next((one for one in ranked if one.candidate.node == home.node and one.candidate.name == home.model), None)
+
+
+def _local_wins(mine: Ranked, peers: list[Ranked], section: DispatchSection) -> str:
+    """Why this node answers itself, or nothing. An engine that fails every other time has to be the quickest even with
+    its failures counted: being free is no merit then."""
+    if not peers:
+        return "this node is the only server"
+    wait_s = mine.rating[3] + mine.rating[4]
+    if wait_s < section.local_patience_s and mine.tries < _UNRELIABLE_TRIES:
+        return "this node, without waiting" if wait_s <= 0 else f"this node, after about {wait_s:.1f} s"
+    best_s = min(one.predicted_s for one in peers)
+    if mine.predicted_s <= best_s * (1 + section.local_margin):
+        return "this node, as quick as the best peer"
+    return ""
+
+
+def _draw(peers: Sequence[Ranked], case: Case) -> list[Ranked]:
+    """Two peers by lot, weighted by 1/latency, the lower score first. A small share of draws weighs all alike.
+
+    A conversation that is new draws with lots of its own instead of chance: should it come in at another node next
+    time, that one thinks of the same servers.
+    """
+    if len(peers) < 2:
+        return list(peers)
+    rng = case.rng
+    if rng.random() < case.explore:
+        return rng.sample(list(peers), 2)
+    if case.conversation != NONE and case.home is None:
+        return sorted(nsmallest(2, peers, key=lambda one: _arrival(case.conversation, one)))
+    weights = [one.branch.weight / max(one.rating[1], _LEAST_LATENCY_S) for one in peers]
+    first = _pick(weights, rng)
+    weights[first] = 0.0
+    second = _pick(weights, rng)
+    return sorted((peers[first], peers[second]))
+
+
+def _arrival(conversation: int, one: Ranked) -> float:
+    """Exponential arrivals of rate `weight`: the first is each one's with a chance in proportion to its weight."""
+    weight = one.branch.weight / max(one.rating[1], _LEAST_LATENCY_S)
+    return -log(lot(conversation, one.candidate.lot)) / weight
+
+
+def _pick(weights: list[float], rng: Random) -> int:
+    """An index by weight."""
+    sums = list(accumulate(weights))
+    return min(bisect(sums, rng.random() * sums[-1]), len(sums) - 1)
