@@ -76,7 +76,7 @@ def conversation_of(job: Job) -> int:
     session = job.facts.session
     if not session:
         return NONE
-    parts = (job.tenant, job.facts.model, session)
+    parts = (job.wishes.tenant, job.facts.model, session)
     told = hashlib.blake2b(digest_size=8)
     for part in parts:
         data = part.encode("utf-8", "replace")

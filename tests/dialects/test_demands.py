@@ -8,6 +8,7 @@ from meshnode.dialects import read_demands
 from meshnode.errors import BadRequest
 from meshnode.model.job import NO_DEMANDS, Demands
 
+
 def test_nothing_said_is_nothing_asked() -> None:
     assert read_demands({"authorization": "Bearer x"}) is NO_DEMANDS
 
