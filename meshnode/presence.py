@@ -6,14 +6,16 @@ people tell this node to do.
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
+from random import SystemRandom
 from typing import TYPE_CHECKING, Any
 
 import trio
 
-from meshnode.dialects import ModelCard, cards
+from meshnode.dialects import ModelCard, cards, with_aliases
 from meshnode.dispatch import journal
 from meshnode.engine import Memory
 from meshnode.errors import BadRequest
@@ -25,8 +27,10 @@ from meshnode.identity.invites import MAX_LIFETIME_S
 from meshnode.mesh import meters
 from meshnode.mesh.join import Wish
 from meshnode.model.ids import NodeId
+from meshnode.model.job import Job
 from meshnode.model.view import View
 from meshnode.observe.metrics import CONTENT_TYPE
+from meshnode.routing import explain
 from meshnode.version import __version__
 
 if TYPE_CHECKING:
@@ -56,9 +60,17 @@ class Presence:
             metrics=lambda: (CONTENT_TYPE, self._node.metrics.render()),
             control=Commands(self._node),
             control_secret=control_secret,
+            explain=self.explain,
             requests=self.requests,
             request=self.request,
         )
+
+    def explain(self, job: Job) -> dict[str, Any]:
+        """Where the job would go now. It goes nowhere."""
+        node = self._node
+        job = dataclasses.replace(node.router.constrain(job), hops_left=node.config.dispatch.hops)
+        view, now = node.member.view(), trio.current_time()
+        return explain(node.router.consider(job, view, node.local.state(), SystemRandom(), now), view)
 
     def requests(self, many: int) -> list[dict[str, Any]]:
         """The last requests of this node's clients, the newest first."""
@@ -74,7 +86,8 @@ class Presence:
 
     def cards(self) -> list[ModelCard]:
         """Models that can be reached now."""
-        return cards(self._view(), self._created)
+        view = self._view()
+        return with_aliases(cards(view, self._created), self._node.router.aliases.models(), self._created)
 
     def model_names(self) -> list[str]:
         """Their names."""

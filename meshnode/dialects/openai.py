@@ -5,7 +5,7 @@ Not for choosing a server (routing). Counterpart: model.view, which they are mad
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,6 +50,22 @@ def cards(view: View, created: int = 0) -> list[ModelCard]:
                 loaded=card.loaded or offer.loaded,
             )
     return [found[name] for name in sorted(found)]
+
+
+def with_aliases(
+    offered: Sequence[ModelCard], aliases: Mapping[str, Sequence[str]], created: int = 0
+) -> list[ModelCard]:
+    """The cards with one more for each alias (the names behind it, by its own) that somebody has a model of: its nodes
+    are theirs, its context the largest. An alias hides a model of its name."""
+    shown = {card.id: card for card in offered}
+    for alias, names in aliases.items():
+        behind = [card for card in offered if any(same_model(name, card.id) for name in names)]
+        shown.pop(alias, None)
+        if behind:
+            nodes = tuple(dict.fromkeys(node for card in behind for node in card.nodes))
+            context, loaded = max(card.context for card in behind), any(card.loaded for card in behind)
+            shown[alias] = ModelCard(alias, context, nodes, created, loaded=loaded)
+    return [shown[name] for name in sorted(shown)]
 
 
 def model_object(card: ModelCard) -> dict[str, Any]:

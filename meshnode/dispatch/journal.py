@@ -89,7 +89,7 @@ class Entry:
     def size(self) -> int:
         """What it may take in memory, once it has ended."""
         plan = self.plan
-        many = (len(plan.attempts), len(plan.exclusions)) if plan is not None else (0, 0)
+        many = (len(plan.attempts) + len(plan.others), len(plan.exclusions)) if plan is not None else (0, 0)
         return ENTRY_BYTES + many[0] * ATTEMPT_BYTES + many[1] * EXCLUSION_BYTES + len(self.steps) * STEP_BYTES
 
 

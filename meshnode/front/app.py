@@ -32,6 +32,7 @@ from meshnode.errors import (
 from meshnode.front.asgi import INFERENCE_ROUTES, SLOW_BODY, AsgiReply, InferenceLane, cors_headers, header_map
 from meshnode.front.control import ROUTES, obey
 from meshnode.front.doors import Doors
+from meshnode.front.dry_run import explained
 from meshnode.front.exchange import ASGIApp
 from meshnode.front.gate import Gate, check_secret
 from meshnode.front.handlers import Incoming, infer, request_id_of
@@ -215,6 +216,10 @@ def _add_pages(app: _Application) -> None:
     @app.get("/mesh/status")
     async def status() -> Response:
         return _json(msgspec.json.encode(app.doors.status()))
+
+    @app.post("/mesh/explain")
+    async def explain() -> Response:
+        return _json(explained(_headers(), await _body(), app.doors, app.section))
 
     @app.get("/mesh/graph")
     async def graph() -> Response:

@@ -54,7 +54,8 @@ class Doors:
     `dispatch` returns an answer whose first bytes have arrived, or raises RequestError. `ready` is None while requests
     are welcome, else the reason why not ("starting", "draining"). `metrics` returns content type and body. An empty
     `control_secret` closes the control endpoints. `requests` lists so many of the last requests, `request` tells one
-    by its id. `session_secret` is what the beginnings of prompts are hashed under.
+    by its id, `explain` what would be chosen for a job, which is not run. `session_secret` is what the beginnings of
+    prompts are hashed under.
     """
 
     me: NodeId
@@ -67,6 +68,7 @@ class Doors:
     metrics: Callable[[], tuple[str, bytes]]
     control: Control
     control_secret: str = ""
+    explain: Callable[[Job], Mapping[str, Any]] = lambda _: {}
     requests: Callable[[int], Sequence[Mapping[str, Any]]] = lambda _: ()
     request: Callable[[str], Mapping[str, Any] | None] = lambda _: None
     session_secret: bytes = field(default_factory=lambda: secrets.token_bytes(32), repr=False)

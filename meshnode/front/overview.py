@@ -5,6 +5,7 @@ Read from gossip state and paths, never by asking peers (complaint 25). Not for 
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -23,7 +24,7 @@ class Overview:
     def reachable(self, view: View, tree: Tree) -> View:
         """The view without nodes that no path leads to."""
         kept = {node: advert for node, advert in view.adverts.items() if node == view.me or tree.cheapest(node)}
-        return View(view.me, kept, view.links, view.version)
+        return dataclasses.replace(view, adverts=kept)
 
     def models(self, view: View) -> list[dict[str, Any]]:
         """Every model of a reachable view by name, with the nodes that have it and the largest context."""

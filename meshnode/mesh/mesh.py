@@ -172,7 +172,8 @@ class Mesh:
             if self._told is not None:
                 # What is true here is true at once, though others hear of it a settling time later.
                 adverts[self.me] = self._told
-            self._view = View(self.me, adverts, links, self._version)
+            pinned = frozenset(map(NodeId, self._papers.trust.pins.pinned))
+            self._view = View(self.me, adverts, links, self._version, pinned=pinned)
         return self._view
 
     def link(self, peer: NodeId) -> Link | None:

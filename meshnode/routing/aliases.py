@@ -52,6 +52,10 @@ class Aliases:
         """By name."""
         return self._rules
 
+    def models(self) -> dict[str, list[str]]:
+        """The models behind each, for lists."""
+        return {name: [one.model for tier in rule.tiers for one in tier] for name, rule in self._rules.items()}
+
     def get(self, name: str) -> Rule | None:
         """The alias of exactly this name."""
         return self._rules.get(name)

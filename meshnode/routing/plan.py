@@ -7,7 +7,7 @@ say when nobody may), explain.py (all of it for people).
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from random import Random
 
 from meshnode.config.dispatch import DispatchSection
@@ -47,9 +47,10 @@ class Plan:
     """Attempts in order, why each other candidate was left out, and why the first is first. Where there is no attempt,
     `refusal` is the error to answer with.
 
-    Small enough to be kept for every request: `others` are the best of those not to be tried, out of `eligible` in all;
-    see `trimmed`. `model` is the name as it was understood, `label` what the request travels under, `tier` the tier of
-    an alias that was taken (counted from 1; 0 without one), `conversation` "", "new", "kept", or why it moves.
+    Small enough to be kept for every request, but for its exclusions: `others` are the best of those not to be tried,
+    out of `eligible` in all, `left_out` counts the exclusions. `model` is the name as it was understood, `label` what
+    the request travels under, `tier` the tier of an alias that was taken (counted from 1; 0 without one),
+    `conversation` "", "new", "kept", or why it moves.
     """
 
     attempts: tuple[Attempt, ...]
@@ -63,10 +64,6 @@ class Plan:
     tier: int = 0
     conversation: str = ""
     left_out: int = 0
-
-    def trimmed(self, most: int) -> Plan:
-        """The same with at most so many exclusions, to keep; `left_out` goes on counting all of them."""
-        return replace(self, exclusions=self.exclusions[:most])
 
 
 class Known:

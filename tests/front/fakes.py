@@ -146,6 +146,7 @@ class Mesh:
             metrics=lambda: ("text/plain; version=0.0.4", b"up 1\n"),
             control=self.control,
             control_secret=SECRET,
+            session_secret=b"s" * 32,
         )
 
     def app(self, section: FrontSection = SECTION) -> ASGIApp:

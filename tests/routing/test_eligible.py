@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from meshnode.model.job import Job, Label
+from meshnode.model.job import Demands, Job, Label
+from meshnode.model.posture import Posture
 from meshnode.model.view import View
 from meshnode.routing import LocalState, Plan, Router, Tree
 from tests.routing.build import ME, NOTHING, SECTION, job, mesh, node, offer, router, serving, star
@@ -216,3 +217,49 @@ def test_a_breaker_shuts_one_out_but_never_the_last() -> None:
         made.known.breakers.failed(node(2), "llama", 0.0)
     plan = consider(made, job(), star(2), NOTHING)
     assert {attempt.node for attempt in plan.attempts} == {node(1), node(2)}
+
+
+@settings(deadline=None, max_examples=200)
+@given(meshes(), jobs, states, routers(), st.sets(st.integers(0, NODES - 1)), st.sets(st.integers(0, NODES - 1)))
+def test_whatever_is_known_no_attempt_takes_what_is_sensitive_to_an_unvouched_node(
+    view: View, asked: Job, local: LocalState, router: Router, attested: set[int], pinned: set[int]
+) -> None:
+    signed = {node(number): Posture.SIGNED_WEIGHTS for number in range(NODES)}
+    view = dataclasses.replace(
+        view,
+        postures=signed | {node(number): Posture.ATTESTED for number in attested},
+        pinned=frozenset(map(node, pinned)),
+    )
+    asked = dataclasses.replace(asked, label=Label.SENSITIVE)
+    plan = consider(router, asked, view, local)
+    allowed = {ME} | {node(number) for number in attested | pinned}
+    assert {attempt.node for attempt in (*plan.attempts, *plan.others)} <= allowed
+    assert plan.attempts or plan.refusal is not None
+
+
+def demanding(view: View, **demands: Any) -> dict[int, str]:
+    return codes(router(), dataclasses.replace(job(), demands=Demands(**demands)), view)
+
+
+def test_what_is_asked_of_servers_leaves_out_who_does_not_show_it() -> None:
+    view = star(
+        4,
+        {
+            1: {"models": (offer(quant="Q4_K_M"),), "price_micro_per_mtok": 500_000},
+            2: {"models": (offer(quant="Q8_0"),), "owner": "ada"},
+            3: {"owner": "bob"},
+            4: {"owner": "eve", "owner_only": True},
+        },
+    )
+    assert demanding(view, quant_bits=5) == {1: "quant", 3: "quant", 4: "quant"}
+    assert demanding(view, most_price_micro=499_999) == {1: "price", 4: "isolation"}
+    assert demanding(view) == {4: "isolation"}
+    ours = dataclasses.replace(job(), owner="ada", demands=Demands(own_machines=True))
+    assert codes(router(), ours, view) == {1: "isolation", 3: "isolation", 4: "isolation"}
+    assert codes(router(), dataclasses.replace(job(), owner="eve"), view) == {}
+
+
+def test_a_configured_node_may_serve_what_is_sensitive() -> None:
+    made = router(dataclasses.replace(SECTION, sensitive_nodes=(node(2).text,)))
+    asked = dataclasses.replace(job(), label=Label.SENSITIVE)
+    assert [attempt.node for attempt in consider(made, asked, star(3), NOTHING).attempts] == [node(2)]
