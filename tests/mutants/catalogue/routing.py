@@ -27,9 +27,9 @@ MUTANTS = (
         tests=("tests/routing/test_path.py",),
     ),
     Mutant(
-        rule="what is sensitive stays on this node",
+        rule="what is sensitive is served by nobody who is not vouched for",
         file="routing/eligible.py",
-        text="if self._only_me and candidate.node != self._me:",
+        text="if self._job.label is Label.SENSITIVE and not candidate.vouched:",
         instead="if False:",
         tests=("tests/routing/test_eligible.py",),
     ),
@@ -39,5 +39,12 @@ MUTANTS = (
         text="outstanding = 1.0 + record.outstanding / candidate.slots",
         instead="outstanding = 1.0",
         tests=("tests/routing/test_oscillation.py",),
+    ),
+    Mutant(
+        rule="what a server says of itself does not vouch for it",
+        file="routing/offers.py",
+        text="vouched = seen.trusted or posture is Posture.ATTESTED",
+        instead="vouched = seen.trusted or posture is not Posture.ATTESTED",
+        tests=("tests/routing/test_eligible.py",),
     ),
 )
