@@ -56,6 +56,8 @@ class Coalescer:
         """Answer one request of this node's own clients. Raises RequestError."""
         if self._nursery is None:
             return await self._dispatcher.dispatch(job)
+        # By an alias it may be sensitive, and as such neither shared nor kept.
+        job = self._dispatcher.constrain(job)
         if job.wishes.idempotency_key:
             return await self._keyed(job, self._nursery)
         if job.label is Label.SENSITIVE or not determined(job.route, job.body):

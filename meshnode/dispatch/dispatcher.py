@@ -97,7 +97,7 @@ class Dispatcher:
         if job.hops_left != self._section.hops:
             job = dataclasses.replace(job, hops_left=self._section.hops)
         self.running += 1
-        job = self._around.router.constrain(job)
+        job = self.constrain(job)
         around, entry = self._around, self.journal.begin(job, began)
         try:
             plan = around.router.consider(job, around.view(), around.local.state(), self._rng, began)
@@ -121,6 +121,10 @@ class Dispatcher:
         headers, ended = self._headers(tried, plan, pursuit), self._at_end(tried, node, entry, job.deadline)
         tried = continuing(Origin(around, self._section, self._retries, self._rng), job, tried, entry)
         return Delivered(tried, headers, Patience(self._section.silence_s, job.deadline), self._watch, ended)
+
+    def constrain(self, job: Job) -> Job:
+        """The job under the rules of the alias that it names."""
+        return self._around.router.constrain(job)
 
     def _pursuit(self, job: Job, plan: Plan) -> Pursuit:
         around, section = self._around, self._section

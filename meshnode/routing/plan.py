@@ -123,7 +123,8 @@ class Planner:
         first = order(tiers[number], Case(conversation, home, rng, self._section.explore), self._dispatch)
         further = (one for place, tier in enumerate(tiers) if place != number for one in sorted(tier))
         made = self._attempts((*first.servers, *further), job, tree, conversation)
-        attempts = tuple(one for _, one in zip(range(1 + self._dispatch.retries), made, strict=False))
+        most = max(1 + self._dispatch.retries, job.wishes.fanout)
+        attempts = tuple(one for _, one in zip(range(most), made, strict=False))
         return Plan(
             attempts,
             tuple(exclusions),

@@ -48,6 +48,16 @@ async def test_a_race_delivers_the_quickest_and_cancels_the_others(tmp_path: Pat
         assert all(record.outstanding == 0 for record in asker.router.known.measurements.of("m").values())
 
 
+async def test_four_are_raced_where_four_were_asked_for(tmp_path: Path, autojump_clock: MockClock) -> None:
+    async with world(tmp_path) as where:
+        engines = [ScriptedEngine("m", [5.0 - number, EVENT, LAST]) for number in range(4)]
+        asker = await servers(where, *engines)
+        answer, _ = await asker.ask_whole("m", wishes=Wishes(fanout=4))
+        assert (answer.headers["x-meshnode-fanout"], answer.headers["x-meshnode-node"]) == ("4", "s3")
+        await trio.testing.wait_all_tasks_blocked()
+        assert [engine.cut for engine in engines] == [1, 1, 1, 0]
+
+
 async def test_answers_that_come_together_leave_nobody_running(tmp_path: Path, autojump_clock: MockClock) -> None:
     async with world(tmp_path) as where:
         engines = [ScriptedEngine("m", [1.0, EVENT, 1000.0, LAST]) for _ in range(3)]

@@ -90,6 +90,20 @@ async def test_what_is_sensitive_is_not_shared(tmp_path: Path, autojump_clock: M
         assert engine.served == 2
 
 
+async def test_what_an_alias_makes_sensitive_is_not_shared(tmp_path: Path, autojump_clock: MockClock) -> None:
+    async with world(tmp_path) as where:
+        engine = ScriptedEngine("m", [1.0, EVENT, LAST])
+        aliases = {"routing": {"aliases": {"mine": {"tiers": [["m"]], "label": "sensitive"}}}}
+        node = await where.add("node", engine=engine, settings=aliases)
+        async with trio.open_nursery() as nursery:
+            for _ in range(2):
+                job = node.job("mine", more=ZERO)
+                nursery.start_soon(node.sharing.dispatch, job)
+            with trio.fail_after(5.0):
+                await engine.until(running=2)
+        assert engine.served == 2
+
+
 async def test_one_who_leaves_cancels_nobody_and_the_last_one_does(tmp_path: Path, autojump_clock: MockClock) -> None:
     async with one(tmp_path, [EVENT, 1000.0, LAST]) as (node, engine):
         answers = [await ask(node, more=ZERO) for _ in range(2)]

@@ -11,6 +11,7 @@ from trio.testing import MockClock
 
 from meshnode.config.front import FrontSection
 from meshnode.dialects import CHAT, KEEPALIVE, event_error
+from meshnode.dialects.speech import Speech
 from meshnode.errors import (
     BadRequest,
     DeadlineExceeded,
@@ -251,6 +252,14 @@ class TestKeepalive:
             assert (await asked(playing(10.0, *later)[0])).status == 200
             assert (await asked(after(10, Overloaded("full")))).status in (200, 429)
             assert (await asked(after(10, WholeAnswer(200, JSON, WHOLE)))).status == 200
+
+    async def test_a_dialect_that_has_no_way_to_wait_is_not_answered_early(
+        self, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("meshnode.front.streaming.speech_of", lambda route: Speech(None, event_error))
+        reply = await asked(after(30, NoPeerReachable("gone")))
+        assert reply.status == NoPeerReachable.status
+        assert (await asked(playing(30.0, delta("a"), 30.0, DONE)[0])).body == delta("a") + DONE
 
     async def test_waits_for_a_slow_client_and_never_interleaves(self, autojump_clock: MockClock) -> None:
         class Slow(Recorder):
