@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 
-from benchmarks import gauge, handshake, peers, report, targets
+from benchmarks import choosing, gauge, handshake, peers, report, targets
 from benchmarks.build import BenchError, Tools, tools
 from benchmarks.cores import layout
 from benchmarks.figures import Figures, figures
@@ -62,6 +62,7 @@ def _measure(options: argparse.Namespace, programs: Tools, directory: Path, stac
     _say("handshakes")
     # Before any node runs beside it.
     shaken = handshake.measure(quick=options.quick)
+    chosen = choosing.measure(quick=options.quick)
     engine = stack.enter_context(targets.engine(programs, directory))
     wanted: list[AbstractContextManager[Target]] = [
         targets.mesh(MESHES[name], engine.port, directory) for name in options.only
@@ -77,7 +78,7 @@ def _measure(options: argparse.Namespace, programs: Tools, directory: Path, stac
             _say(f"round {number + 1} of {options.rounds}: {target.title}")
             rounds[target.name].append(_round(programs, QUICK if options.quick else FULL, target, engine))
     measured = {t.name: figures(rounds[t.name], idle[t.name], t.start_s or None) for t in started}
-    _publish(options, started, measured, shaken)
+    _publish(options, started, measured, shaken, chosen)
     return 0 if len(started) == len(wanted) + 1 else 1
 
 
@@ -110,6 +111,7 @@ def _publish(
     started: Sequence[Target],
     measured: dict[str, Figures],
     shaken: handshake.Handshake,
+    chosen: choosing.Choosing,
 ) -> None:
     cores = os.sched_getaffinity(0)
     facts = report.Facts(
@@ -124,12 +126,16 @@ def _publish(
     print(report.figures_table(measured, {target.name: target.title for target in started}), end="\n\n")
     if verdicts:
         print(report.gates_table(verdicts), end="\n\n")
-    print(handshake.handshake_table(shaken))
+    print(handshake.handshake_table(shaken), end="\n\n")
+    print(choosing.choosing_table(chosen))
     for target in started:
         if measured[target.name].errors:
             print(f"\n{target.title}: requests failed, the first with: {measured[target.name].first_error}")
     if options.json is not None:
-        found = report.as_json(measured, verdicts, facts) | {"handshake": handshake.as_json(shaken)}
+        found = report.as_json(measured, verdicts, facts) | {
+            "handshake": handshake.as_json(shaken),
+            "choosing": choosing.as_json(chosen),
+        }
         options.json.write_text(json.dumps(found, indent=2) + "\n")
 
 

@@ -92,8 +92,8 @@ def order(ranked: list[Ranked], case: Case, section: DispatchSection) -> Ordered
         fate = why_not
     elif case.home is not None:
         fate = "its server cannot take it now"
-    mine = min((one for one in ranked if not one.candidate.hops), default=None)
-    peers = ranked if mine is None else [one for one in ranked if one.candidate.hops]
+    mine = min((one for one in ranked if not one[3].hops), default=None)
+    peers = ranked if mine is None else [one for one in ranked if one[3].hops]
     why = _local_wins(mine, peers, section) if mine is not None else ""
     drawn = _draw(peers, case)
     if mine is not None and why:
@@ -108,7 +108,7 @@ def moves(home: Ranked, ranked: Sequence[Ranked]) -> str:
         return ""
     if home.tries >= _UNRELIABLE_TRIES:
         return "its server fails"
-    mean = sum(one.outstanding for one in ranked) / len(ranked)
+    mean = sum((one[2][8] - 1.0) * one[3].slots for one in ranked) / len(ranked)
     if home.outstanding > MEAN_LOADS * mean + EXTRA_LOAD:
         return "its server has much more to do than the others"
     here_s = waits_s(home)
@@ -169,8 +169,10 @@ def _draw(peers: Sequence[Ranked], case: Case) -> list[Ranked]:
     if rng.random() < case.explore:
         return rng.sample(list(peers), 2)
     if case.conversation != NONE and case.home is None:
-        return sorted(nsmallest(2, peers, key=lambda one: _arrival(case.conversation, one)))
-    weights = [one.branch.weight / max(one.rating[1], _LEAST_LATENCY_S) for one in peers]
+        arrivals = [_arrival(case.conversation, one) for one in peers]
+        return sorted(one for _, one in nsmallest(2, zip(arrivals, peers, strict=True)))
+    # By place instead of name: of a thousand, each look-up counts.
+    weights = [one[4].weight / max(one[2][1], _LEAST_LATENCY_S) for one in peers]
     first = _pick(weights, rng)
     weights[first] = 0.0
     second = _pick(weights, rng)
@@ -179,8 +181,7 @@ def _draw(peers: Sequence[Ranked], case: Case) -> list[Ranked]:
 
 def _arrival(conversation: int, one: Ranked) -> float:
     """Exponential arrivals of rate `weight`: the first is each one's with a chance in proportion to its weight."""
-    weight = one.branch.weight / max(one.rating[1], _LEAST_LATENCY_S)
-    return -log(lot(conversation, one.candidate.lot)) / weight
+    return -log(lot(conversation, one[3].lot)) * max(one[2][1], _LEAST_LATENCY_S) / one[4].weight
 
 
 def _pick(weights: list[float], rng: Random) -> int:

@@ -141,15 +141,17 @@ class Planner:
     def _rank(self, job: Job, tier: Tier, local: LocalState, now: float) -> list[Ranked]:
         ask = size_of(job.facts, self._section)
         ranked: list[Ranked] = []
+        place, made = 0, tuple.__new__  # a thousand times: a named tuple's own constructor would double the cost
         for branch, eligible in tier:
-            names = {candidate.name for candidate in eligible}
-            records = {name: self._known.measurements.of(name) for name in names}
-            weight = branch.weight
+            weight, name, records = branch.weight, "", self._known.measurements.of("")
             for candidate in eligible:
-                record = records[candidate.name].get(candidate.node)
-                load = None if candidate.hops else local.models.get(candidate.name)
-                rating = rate(candidate, record, ask, now, load)
-                ranked.append(Ranked(rating[0] / weight, len(ranked), rating, candidate, branch))
+                if candidate.name != name:
+                    name = candidate.name
+                    records = self._known.measurements.of(name)
+                load = None if candidate.hops else local.models.get(name)
+                rating = rate(candidate, records.get(candidate.node), ask, now, load)
+                ranked.append(made(Ranked, (rating[0] / weight, place, rating, candidate, branch)))
+                place += 1
         return ranked
 
     def _attempts(self, ordered: Iterable[Ranked], job: Job, tree: Tree, conversation: int) -> Iterator[Attempt]:
@@ -174,7 +176,7 @@ def _tier(tiers: list[list[Ranked]], spill_after_s: float) -> int:
 
 def _in_time(tiers: list[list[Ranked]], left_s: float) -> tuple[list[list[Ranked]], list[Exclusion]]:
     """Without those where the request would only wait until its time is over, unless it would everywhere."""
-    late = {id(one.candidate): one for tier in tiers for one in tier if one.rating[3] + one.rating[4] > left_s}
+    late = {id(one[3]): one for tier in tiers for one in tier if one[2][3] + one[2][4] > left_s}
     if not late or len(late) == sum(map(len, tiers)):
         return tiers, []
     kept = [[one for one in tier if id(one.candidate) not in late] for tier in tiers]
