@@ -18,8 +18,10 @@ NONE = 0
 """The conversation of a request that has none."""
 
 _WORD = (1 << 64) - 1
-_STIR, _STIR_AGAIN = 0x9E3779B97F4A7C15, 0xD6E8FEB86659FD93
-"""Odd constants whose products spread every bit (Fibonacci hashing; Mix64 after Stafford)."""
+_ULP = 2.0**-53
+_STIR = 0x9E3779B97F4A7C15
+"""An odd constant whose products spread what differs into the high bits (Fibonacci hashing); both sides of the
+exclusive or are even already, one a hash, the other a key."""
 
 
 class Home(NamedTuple):
@@ -87,6 +89,4 @@ def conversation_of(job: Job) -> int:
 def lot(conversation: int, node_lot: int) -> float:
     """The conversation's own lot for a node, even in (0, 1]: every entry node draws the same one (rendezvous hashing,
     Thaler and Ravishankar 1998)."""
-    mixed = ((conversation ^ node_lot) * _STIR) & _WORD
-    mixed = ((mixed ^ (mixed >> 32)) * _STIR_AGAIN) & _WORD
-    return ((mixed >> 11) + 1) / (1 << 53)
+    return ((((conversation ^ node_lot) * _STIR & _WORD) >> 11) + 1) * _ULP

@@ -92,19 +92,17 @@ def _able(
     sifter = Sifter(asking, branch, tree, local)
     needs, prompt, hops_left = job.facts.needs, job.facts.prompt_tokens, job.hops_left
     bits, most_price = sifter.bits, sifter.most_price
-    ordinary = sifter.ordinary
+    ordinary, ruled = sifter.ordinary, bits > 0 or most_price < inf
     found: list[Candidate] = []
     for candidate in branch.candidates:
         # The common case leaves after a few comparisons: there may be a thousand candidates.
         if (
             ordinary
-            and candidate.standing is None
-            and 0 < candidate.hops <= hops_left
+            and candidate.plain
+            and candidate.hops <= hops_left
             and needs <= candidate.features
             and (prompt <= candidate.context or not candidate.context)
-            and candidate.bits >= bits
-            and candidate.price_micro <= most_price
-            and not candidate.owner_only
+            and (not ruled or (candidate.bits >= bits and candidate.price_micro <= most_price))
         ):
             found.append(candidate)
             continue

@@ -36,7 +36,8 @@ class Candidate:
     for this node; `bits` 0 where nobody says how the weights are quantised; `posture` is what was verified, `vouched`
     whether that, a pin or being this node lets it serve what is sensitive; `owner_only`: it serves its owner alone;
     `cost`, `power` and `trust` are factors of its score, `weight` their product; `standing` is an exclusion that holds
-    for every job, or None. Flat, because a decision reads a thousand of them.
+    for every job, or None; `plain`: nothing of the node itself is in the way. Flat, because a decision reads
+    a thousand of them.
     """
 
     node: NodeId
@@ -59,6 +60,7 @@ class Candidate:
     owner_only: bool
     lot: int
     standing: Exclusion | None
+    plain: bool
 
 
 class Offers:
@@ -135,4 +137,5 @@ def _candidate(advert: Advert, offer: ModelOffer, seen: _Seen) -> Candidate:
         owner_only=advert.owner_only,
         lot=int.from_bytes(node[:8], "big"),
         standing=seen.standing or down,
+        plain=seen.standing is None and down is None and not advert.owner_only and seen.way[1] > 0,
     )

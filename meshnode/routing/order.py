@@ -69,12 +69,14 @@ class Ordered(NamedTuple):
 
 
 class Case(NamedTuple):
-    """The request's side of an order: its conversation and where that was answered last, and the lots."""
+    """The request's side of an order: its conversation, where that was answered last, and the lots; `weighted` where
+    entries have weights."""
 
     conversation: int
     home: Home | None
     rng: Random
     explore: float
+    weighted: bool
 
 
 CACHED = "where this conversation's prompt is cached"
@@ -172,7 +174,9 @@ def _draw(peers: Sequence[Ranked], case: Case) -> list[Ranked]:
         arrivals = [_arrival(case.conversation, one) for one in peers]
         return sorted(one for _, one in nsmallest(2, zip(arrivals, peers, strict=True)))
     # By place instead of name: of a thousand, each look-up counts.
-    weights = [one[4].weight / max(one[2][1], _LEAST_LATENCY_S) for one in peers]
+    weights = [1 / (s if (s := one[2][1]) > _LEAST_LATENCY_S else _LEAST_LATENCY_S) for one in peers]
+    if case.weighted:
+        weights = [weight * one[4].weight for weight, one in zip(weights, peers, strict=True)]
     first = _pick(weights, rng)
     weights[first] = 0.0
     second = _pick(weights, rng)

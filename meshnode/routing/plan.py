@@ -120,7 +120,9 @@ class Planner:
         conversation = conversation_of(job)
         home = self._known.affinity.home(conversation, now) if conversation else None
         number = _tier(tiers, asked.rule.spill_after_s) if asked.rule is not None else 0
-        first = order(tiers[number], Case(conversation, home, rng, self._section.explore), self._dispatch)
+        first = order(
+            tiers[number], Case(conversation, home, rng, self._section.explore, asked.rule is not None), self._dispatch
+        )
         further = (one for place, tier in enumerate(tiers) if place != number for one in sorted(tier))
         made = self._attempts((*first.servers, *further), job, tree, conversation)
         most = max(1 + self._dispatch.retries, job.wishes.fanout)
@@ -176,7 +178,7 @@ def _tier(tiers: list[list[Ranked]], spill_after_s: float) -> int:
 
 def _in_time(tiers: list[list[Ranked]], left_s: float) -> tuple[list[list[Ranked]], list[Exclusion]]:
     """Without those where the request would only wait until its time is over, unless it would everywhere."""
-    late = {id(one[3]): one for tier in tiers for one in tier if one[2][3] + one[2][4] > left_s}
+    late = {id(one[3]): one for tier in tiers for one in tier if one[2][1] > left_s and one[2][3] + one[2][4] > left_s}
     if not late or len(late) == sum(map(len, tiers)):
         return tiers, []
     kept = [[one for one in tier if id(one.candidate) not in late] for tier in tiers]
