@@ -136,6 +136,23 @@ def models(home: HomeOption = None, api: ApiOption = None, as_json: JsonOption =
 
 
 @app.command()
+def explain(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A model, an alias, NAME@NODE or NAME:q5.")],
+    prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="What would be asked: its length counts.")] = "Hello",
+    home: HomeOption = None,
+    api: ApiOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Where a request would go now, and why. Nothing is run."""
+    from meshnode.cli import place
+
+    with reported(as_json):
+        from meshnode.cli import explain as doing
+
+        doing.explain(place.find(home, api), model, prompt, as_json)
+
+
+@app.command()
 def ps(home: HomeOption = None, api: ApiOption = None, as_json: JsonOption = False) -> None:
     """What runs on this node: engines, slots, requests."""
     _list("processes", home, api, as_json)

@@ -67,3 +67,18 @@ def test_every_default_has_its_reason(name: str) -> None:
         while above in fields:
             above -= 1
         assert lines[above].strip().startswith("#"), lines[number]
+
+
+def test_aliases_are_read_and_a_misspelt_one_is_a_fault(tmp_path: Path) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text(
+        '[routing.aliases.coder]\nlabel = "internal"\n'
+        'tiers = [["qwen@tower", { model = "qwen", min_quant = "q5" }], ["llama"]]\n'
+    )
+    alias = load(file).routing.aliases["coder"]
+    assert [len(tier) for tier in alias.tiers] == [2, 1]
+    assert (alias.tiers[0][0], alias.label) == ("qwen@tower", "internal")
+    file.write_text('[routing]\nsensitive_nodes = ["tower"]\n[routing.aliases.coder]\ntiers = [["a"]]\nlable = "x"\n')
+    with pytest.raises(ConfigError) as caught:
+        load(file)
+    assert len(caught.value.faults) == 2

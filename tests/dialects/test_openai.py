@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from meshnode.dialects import ModelCard, cards, model_body, model_list
+from meshnode.dialects import ModelCard, cards, model_body, model_list, with_aliases
 from meshnode.errors import ModelNotFound
 from meshnode.model.advert import Advert, ModelOffer
 from meshnode.model.ids import NodeId
@@ -59,3 +59,11 @@ def test_one_model_is_found_by_its_name(asked: str) -> None:
 def test_a_near_miss_gets_a_hint() -> None:
     with pytest.raises(ModelNotFound, match=r"Did you mean 'big/m:7b'\?"):
         model_body(cards(VIEW), "big/m:8b")
+
+
+def test_an_alias_is_listed_as_a_model_of_its_own() -> None:
+    offered = [ModelCard("big", 8192, ("tower",)), ModelCard("small", 4096, ("desk", "tower"))]
+    listed = with_aliases(offered, {"coder": ["big", "small"], "dead": ["gone"], "small": ["big"]}, 7)
+    assert [card.id for card in listed] == ["big", "coder", "small"]
+    assert listed[1] == ModelCard("coder", 8192, ("tower", "desk"), 7)
+    assert listed[2].nodes == ("tower",)
