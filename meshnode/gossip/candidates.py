@@ -8,7 +8,9 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
+from meshnode.gossip.crowd import MOST_READ
 from meshnode.model.ids import NodeId
 
 MOST_ADDRESSES = 8
@@ -80,6 +82,7 @@ class Candidates:
         return (f"[{host}]:{port}" if ":" in host else f"{host}:{port}",)
 
 
+@lru_cache(MOST_READ)
 def is_loopback(address: str) -> bool:
     """Whether a host, or `host:port`, names this very machine; 0.0.0.0 and :: do when they are dialled."""
     host = address.rpartition(":")[0] if address.count(":") == 1 or "]" in address else address

@@ -8,9 +8,13 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable
+from functools import lru_cache
 
 MOST = 16
 """Members of one network with accepted links at once: a home has fewer machines."""
+
+MOST_READ = 8192
+"""Addresses whose reading is remembered: every advert brings them again, and reading one costs ten times a look-up."""
 
 _PREFIX = {4: 24, 6: 64}
 
@@ -22,6 +26,7 @@ def crowded(hosts: Iterable[str], host: str) -> bool:
     return found is not None and sum(network(other) == found for other in hosts) >= MOST
 
 
+@lru_cache(MOST_READ)
 def network(host: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network | None:
     """The /24 or /64 of an IP address, None for this machine's own and for what is none."""
     try:

@@ -99,6 +99,11 @@ class Detector:
         self.due = at if at < inf else None
         return commands
 
+    def at_ease(self, node: NodeId) -> bool:
+        """Whether a word of the neighbour `node` would change nothing here."""
+        watch = self._watches.get(node)
+        return watch is not None and watch.phase is Phase.QUIET and not watch.favours and not watch.accusers
+
     def heard(self, node: NodeId, now: float) -> Sequence[Command]:
         """The neighbour `node` spoke: whatever it said, it lives, and so does its link."""
         watch = self._watches.get(node)

@@ -12,6 +12,7 @@ import random
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from math import inf
 
 from meshnode.config.gossip import GossipSection
 from meshnode.errors import DecodeError, ProtocolViolation
@@ -118,6 +119,7 @@ class Gossip:
         self._compare_at: float | None = None
         self._recent: dict[bytes, None] = {}
         self.rounds = 0
+        self._wakeup = inf
 
     @property
     def incarnation(self) -> int:
@@ -146,12 +148,12 @@ class Gossip:
 
     def next_wakeup(self) -> float | None:
         """When a Tick has something to do, on the clock of `handle`."""
-        probe_at = None if self._silent() else self._detector.due
-        times = (self._own.due, self._table.next_due(), self._compare_at, probe_at)
-        return min((time for time in times if time is not None), default=None)
+        return self._wakeup if self._wakeup < inf else None
 
     def handle(self, event: Event, now: float) -> list[Command]:
         """Take one event; returns what is to be done, frames in the order in which they should leave."""
+        if now < self._wakeup and isinstance(event, Received) and self._is_echo(event):
+            return []
         turn = _Turn(now)
         turn.changed.update(self._table.expire(now))
         self._detector.catch_up(now)
@@ -184,7 +186,24 @@ class Gossip:
             turn.commands += self._detector.tick(now)
         if turn.changed:
             turn.commands.append(Changed(frozenset(turn.changed)))
+        self._wakeup = self._soonest()
         return turn.commands
+
+    def _is_echo(self, event: Received) -> bool:
+        """Whether this frame only says once more what another neighbour has just said: most frames do, since each
+        advert comes over every link."""
+        return event.data in self._recent and self._detector.at_ease(event.frm)
+
+    def _soonest(self) -> float:
+        own, table, probe = self._own.due, self._table.next_due(), self._detector.due
+        soonest = inf if self._compare_at is None else self._compare_at
+        if own is not None and own < soonest:
+            soonest = own
+        if table is not None and table < soonest:
+            soonest = table
+        if probe is not None and probe < soonest and not self._silent():
+            soonest = probe
+        return soonest
 
     def _say(self, made: tuple[Advert, SignedAdvert] | None, turn: _Turn) -> None:
         if made is not None:
