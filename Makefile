@@ -48,8 +48,7 @@ bench: $(VENV)/.dev          ## measure the node against the engine itself; PEER
 	$(BIN)/python -m benchmarks $(if $(PEERS),--peers) $(ARGS)
 
 simulate: $(VENV)/.dev       ## the real machines in virtual time: many seeds with faults, then one large mesh
-	$(BIN)/python -m tests.simulation --seeds $(SEEDS) --nodes $(NODES) $(ARGS)
-	$(BIN)/python -m tests.simulation --large
+	$(BIN)/python -m tests.simulation --seeds $(SEEDS) --nodes $(NODES) --large $(ARGS)
 
 mutants: $(VENV)/.dev        ## break rules on purpose, one at a time: which test notices? (ARGS="gossip" for a part)
 	$(BIN)/python -m tests.mutants $(ARGS)

@@ -30,6 +30,8 @@ class Learning:
 
     def learn(self, said: Mapping[NodeId, Advert | None], now: float) -> bool:
         """What these nodes say now; whether any of it matters to this one."""
+        # They come as a set of ids: in its order, which hashes give, equal runs would differ.
+        said = {node: said[node] for node in sorted(said)}
         before = {node: self.book.learn(node, advert) for node, advert in said.items()}
         if not self.book.dial_learned:
             return self.book.me in said

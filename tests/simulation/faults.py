@@ -83,11 +83,14 @@ def _read_one(text: str) -> Fault:
     return Fault(found[1], float(found[2]), length, nodes, float(found[5] or 0))
 
 
-START_S = 5.0
+START_S = 3.0
 """By then everybody knows everybody."""
 
-SHORT_S, LONG_S = 16.0, 36.0
+SHORT_S, LONG_S = 13.0, 34.0
 """When seeded faults are over; a frozen node's 30 s fit into the longer one."""
+
+LONG_SHARE = 0.125
+"""Of the seeds."""
 
 _WEATHER = ("loss", "loss", "drop", "duplicate")
 _SHARES = (0.02, 0.1, 0.2, 0.3)
@@ -97,7 +100,7 @@ _USUAL = ("cut", "oneway", "partition", "crash", "poweroff", "forget", "freeze",
 def menu(seed: int, nodes: int) -> list[Fault]:
     """The faults of a seed: weather, some that befall nodes and links, up to two Byzantine nodes, and changes."""
     rng = random.Random(f"faults {seed} {nodes}")
-    stop = rng.choice((SHORT_S, SHORT_S, SHORT_S, LONG_S))
+    stop = LONG_S if rng.random() < LONG_SHARE else SHORT_S
     found = [Fault("change", START_S - 1.0, None, (rng.randrange(nodes),))]
     for kind in rng.sample(_WEATHER, rng.randrange(3)):
         found.append(Fault(kind, START_S, stop - START_S, (), rng.choice(_SHARES)))

@@ -107,7 +107,8 @@ class Network:
     def send(self, wire: Wire, frm: SimNode, arrival: Arrival, what: Any) -> None:
         """Deliver `what` at the other end, after everything sent before it."""
         end = 0 if frm is wire.ends[0] else 1
-        at = self.loop.now + wire.one_way_s * (1.0 + 0.1 * self._random())
+        loop = self.loop
+        at = loop.now + wire.one_way_s * (1.0 + 0.1 * self._random())
         if self.loss:
             at += self._resent_s(wire, end)
         if frm.slow > 1.0:
@@ -116,7 +117,7 @@ class Network:
         if at < arrived[end]:
             at = arrived[end]
         arrived[end] = at
-        self.loop.at(at, self._arrive, wire, end, arrival, what)
+        loop.at(at, self._arrive, wire, end, arrival, what)
 
     def _resent_s(self, wire: Wire, end: int) -> float:
         """What losses cost: a round trip each where later segments show them (RFC 8985), else a probe of the tail
@@ -145,9 +146,9 @@ class Network:
 
     def _arrive(self, wire: Wire, end: int, arrival: Arrival, what: Any) -> None:
         there = 1 - end
-        receiver = wire.ends[there]
         if wire.closed[there]:
             return
+        receiver = wire.ends[there]
         if wire.bad_since is not None and (wire.blocked[end] or receiver.frozen or receiver.life != wire.lives[there]):
             wire.held.append((end, arrival, what))
             return

@@ -189,7 +189,7 @@ class SimNode:
         watch = self.world.watch
         match command:
             case Changed():
-                watch.changed(self, command.ids)
+                watch.changed(self, sorted(command.ids))
                 self._renew()
                 self.overlay_event(overlay.Changed({node: self.gossip.advert(node) for node in command.ids}))
             case Reported():
@@ -217,7 +217,7 @@ class SimNode:
         self.unlink(peer)
 
     def _reported(self, peer: NodeId, facts: Any) -> None:
-        advert = self.view().adverts.get(peer)
+        advert = self.gossip.advert(peer)
         for offer in advert.models if advert is not None else ():
             self.router.reported(peer, offer.name, facts, self.clock())
 
@@ -349,6 +349,10 @@ class SimNode:
             self._view = View(self.id, adverts, links, self.version)
         return self._view
 
+    def acquainted(self) -> None:
+        """Its table was filled behind its back."""
+        self._renew()
+
     def describe(self, advert: Advert) -> None:
         """Say something new."""
         self.described = advert
@@ -379,9 +383,9 @@ class SimNode:
         self._view = None
 
     def _facts(self) -> Facts | None:
-        loads = self.world.jobs.loads(self)
-        if not loads:
+        if not self.engines:
             return None
+        loads = self.world.jobs.loads(self)
         wait_s = max(load.expected_wait_s for load in loads)
         free, queued, busy = (sum(getattr(load, what) for load in loads) for what in ("free", "queued", "busy"))
         return facts(free, queued, busy, wait_s)

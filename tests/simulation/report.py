@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from statistics import median
 
@@ -51,6 +52,7 @@ def many(outcomes: Sequence[Outcome], wall_s: float) -> str:
     worst = max(outcomes, key=lambda outcome: outcome.unseen_s)
     ended = sum((outcome.outcomes for outcome in outcomes), start=type(outcomes[0].outcomes)())
     events = sum(outcome.events for outcome in outcomes)
+    fingerprint = hashlib.sha256(" ".join(outcome.fingerprint for outcome in outcomes).encode()).hexdigest()[:16]
     return "\n".join(
         [
             f"{len(outcomes)} seeds x {nodes} nodes in {wall_s:.0f} s; {median(cpu):.2f} s of CPU each in the middle,"
@@ -62,5 +64,6 @@ def many(outcomes: Sequence[Outcome], wall_s: float) -> str:
             f"  alive but not seen, at most: {worst.unseen_s:.0f} s {worst.unseen} (seed {worst.setup.seed})",
             f"  connected again after the faults: {max(outcome.whole_s for outcome in outcomes):.0f} s at most",
             "  jobs: " + ", ".join(f"{how} {count}" for how, count in ended.most_common()),
+            f"  fingerprint of all that happened, the same for the same seeds and code: {fingerprint}",
         ]
     )

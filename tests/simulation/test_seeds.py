@@ -1,23 +1,18 @@
-"""The simulator in the suite: some seeds of its own, and those that once found something (tests/seeds.txt).
+"""The seeds that once found something (tests/seeds.txt), in the suite. A failure says how to see it again.
 
-`make simulate` runs many more. A failure says how to see it again.
+New seeds are `make simulate`'s, which CI runs beside the suite.
 """
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
 from tests.simulation import report
-from tests.simulation.__main__ import HASH_SEED, over
+from tests.simulation.__main__ import over
 from tests.simulation.faults import read
 from tests.simulation.run import Setup
 
-SEEDS = 24
-NODES = 50
 FOUND = Path(__file__).parents[1] / "seeds.txt"
 
 
@@ -29,10 +24,8 @@ def found() -> Iterator[Setup]:
             yield Setup(int(seed), int(nodes), None if scenario == "-" else tuple(read(scenario)))
 
 
-def test_every_invariant_holds_at_every_seed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONHASHSEED", HASH_SEED)
-    setups = itertools.chain(found(), (Setup(seed, NODES) for seed in range(SEEDS)))
-    outcomes = list(over(setups))
+def test_every_invariant_holds_where_one_once_broke() -> None:
+    outcomes = list(over(found()))
     broken = [outcome for outcome in outcomes if outcome.failure]
     assert not broken, "\n".join(map(report.failed, broken))
-    assert sum(outcome.outcomes["ok"] for outcome in outcomes) > 10 * SEEDS, "and most jobs are answered"
+    assert all(outcome.outcomes["ok"] > 10 for outcome in outcomes), "and most jobs are answered"

@@ -115,9 +115,9 @@ class World:
         for node in self.nodes:
             self.loop.at(self.rng.uniform(0.0, within_s), self.boot, node)
 
-    def boot_linked(self) -> None:
+    def boot_linked(self, *, muted: bool) -> None:
         """Start every node with the links that its overlay wants open already, so that each describes itself once. The
-        time before, in which they were chosen, is below zero."""
+        time before, in which they were chosen, is below zero. `muted`: nobody hears the descriptions yet."""
         self.loop.now = -CHOOSING_S
         said = {node.id: self.described(node) for node in self.nodes}
         for node in self.nodes:
@@ -126,7 +126,7 @@ class World:
         for node in self.nodes:
             node.overlay_event(Known(said if len(self.nodes) <= BARE else {}))
         self.loop.run(0.0)
-        self.network.muted = len(self.nodes) > LARGE
+        self.network.muted = muted
         for node in self.nodes:
             node.speak()
         self.network.muted = False
@@ -151,7 +151,9 @@ class World:
             for other, signed, left_s in said:
                 if other is not node:
                     put(adverts[other.id], signed, left_s, now)
-            node.version += 1
+            node.acquainted()
+            if len(self.nodes) <= LARGE:
+                node.overlay_event(Known(adverts))
 
     # Who is who.
 
