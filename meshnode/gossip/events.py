@@ -150,6 +150,14 @@ class Reported:
 
 
 @dataclass(frozen=True, slots=True)
+class Counted:
+    """This node's incarnation is that from now on, since a lost counter was found. It is to be kept before the commands
+    behind this one are performed: they may hold adverts that a restart must not fall behind."""
+
+    incarnation: int
+
+
+@dataclass(frozen=True, slots=True)
 class Trimmed:
     """This node's description did not fit an advert: so many models and neighbours were left out of it."""
 
@@ -157,4 +165,4 @@ class Trimmed:
     neighbours: int
 
 
-Command = Send | Changed | Violation | Convicted | Suspected | Cleared | Dead | Reported | Trimmed
+Command = Send | Changed | Violation | Convicted | Suspected | Cleared | Dead | Reported | Counted | Trimmed

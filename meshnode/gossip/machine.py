@@ -21,6 +21,7 @@ from meshnode.gossip.events import (
     Changed,
     Command,
     Convicted,
+    Counted,
     Describe,
     Event,
     Forget,
@@ -119,11 +120,12 @@ class Gossip:
         self._compare_at: float | None = None
         self._recent: dict[bytes, None] = {}
         self.rounds = 0
+        self._counted = incarnation
         self._wakeup = inf
 
     @property
     def incarnation(self) -> int:
-        """The incarnation in use: larger than the one given after a lost counter was found. To be persisted then."""
+        """The incarnation in use: larger than the one given after a lost counter was found (`Counted`)."""
         return self._own.incarnation
 
     reasons = REASONS
@@ -180,6 +182,9 @@ class Gossip:
                 self._say(self._own.leave(), turn)
             case Tick():
                 pass
+        if self._own.incarnation != self._counted:
+            self._counted = self._own.incarnation
+            turn.commands.append(Counted(self._counted))
         self._say(self._own.advert(now), turn)
         self._compare_if_due(turn)
         if not self._silent():

@@ -46,6 +46,9 @@ T = TypeVar("T")
 
 CONTROL_SECRET_BYTES = 32
 
+_COUNTER_DIGITS = 19
+"""Of 2^62, the largest counter that an advert holds."""
+
 MAX_TABLE_BYTES = 4 << 20
 """Notices and pins: both tables are bounded, and full they have 2 MiB."""
 
@@ -233,14 +236,25 @@ class Home:
     def bump_incarnation(self) -> int:
         """A number larger than at any start before, kept before it is returned: the wall clock, or one more than the
         last. A lost file is made good by the clock. Raises SecretFileError for a damaged one."""
-        path = self.path / "incarnation"
-        data = read_secret(path, limit=32)
-        text = data.strip() if data is not None else b"0"
-        if not text.isdigit() or len(text) > 18:
-            raise SecretFileError(f"{path} is damaged: remove it, the clock makes it good")
-        incarnation = max(int(text) + 1, int(self._wall_clock()))
-        write_secret(path, b"%d\n" % incarnation)
+        incarnation = max(self._incarnation() + 1, int(self._wall_clock()))
+        write_secret(self._counter, b"%d\n" % incarnation)
         return incarnation
+
+    def keep_incarnation(self, incarnation: int) -> None:
+        """Count on from this one, which the mesh showed to be the latest; durable on return. Raises SecretFileError."""
+        if incarnation > self._incarnation():
+            write_secret(self._counter, b"%d\n" % incarnation)
+
+    @property
+    def _counter(self) -> Path:
+        return self.path / "incarnation"
+
+    def _incarnation(self) -> int:
+        data = read_secret(self._counter, limit=32)
+        text = data.strip() if data is not None else b"0"
+        if not text.isdigit() or len(text) > _COUNTER_DIGITS:
+            raise SecretFileError(f"{self._counter} is damaged: remove it, the clock makes it good")
+        return int(text)
 
     def control_secret(self) -> str:
         """What the CLI on this machine shows the node, 64 hex digits; made on the first start. Raises

@@ -19,6 +19,7 @@ from meshnode.gossip.events import (
     Changed,
     Cleared,
     Convicted,
+    Counted,
     Dead,
     Describe,
     Forget,
@@ -101,12 +102,14 @@ class Verdicts:
 
     `dead(peer, reason)`: a neighbour is silent, its link is to end. `convicted(node, for_s)`: it said two things at
     once, and is to be shut out. `reported(node, facts)`: a neighbour told its load. `suspects()`: `suspected` changed.
+    `counted(incarnation)`: this node's own is that from now on, and is durable when the call returns.
     """
 
     dead: Callable[[NodeId, str], object] = _unasked
     convicted: Callable[[NodeId, float], None] = _unasked
     reported: Callable[[NodeId, Facts], None] = _unasked
     suspects: Callable[[], None] = _unasked
+    counted: Callable[[int], None] = _unasked
 
 
 class Gossiper:
@@ -250,6 +253,9 @@ class Gossiper:
                 case Convicted(node, until_s):
                     self.counts["convicted"] += 1
                     self._convicted(node, until_s - trio.current_time())
+                case Counted(incarnation):
+                    logger.warning("this node had lost count of its starts: it counts on", incarnation=incarnation)
+                    self._verdicts.counted(incarnation)
                 case Trimmed(models, neighbours):
                     logger.warning("the advert is full: not all is told", models=models, neighbours=neighbours)
         if not isinstance(event, Tick | Heard):

@@ -294,7 +294,8 @@ class Member:
         way = Way(door.initiator, door.check, self._pipes.connect)
         self._dial_back = DialBack(self.view, lambda: self.addresses, way)
         self._book = AddressBook(self._home, membership.mesh.id, self._disk)
-        standing = Standing(papers, door, partial(self._connect, papers, door), incarnation, self._book.known())
+        connect = partial(self._connect, papers, door)
+        standing = Standing(papers, door, connect, incarnation, self._book.known(), self._home.keep_incarnation)
         doors = {dial_back.PATH: self._dial_back.serve}
         self.mesh = Mesh(standing, config.mesh, config.gossip, self._work, self._rng, doors)
         self._warden = Warden(papers, self.mesh)

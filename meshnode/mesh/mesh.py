@@ -15,7 +15,7 @@ import trio
 
 from meshnode.config.gossip import GossipSection
 from meshnode.config.mesh import MeshSection
-from meshnode.errors import LinkError, ProtocolViolation
+from meshnode.errors import LinkError, ProtocolViolation, SecretFileError
 from meshnode.gossip.facts import Facts
 from meshnode.gossip.machine import Gossip
 from meshnode.gossip.overlay import Overlay
@@ -55,14 +55,15 @@ UNMEASURED_S = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """Who this node is in one mesh. `connect` dials by `door`; `incarnation` is larger than at every earlier start;
-    `remembered` are peers' addresses of earlier runs, the likeliest first."""
+    """Who this node is in one mesh. `connect` dials by `door`; `incarnation` is larger than at every earlier start,
+    `keep` makes a later one durable; `remembered` are peers' addresses of earlier runs, the likeliest first."""
 
     papers: Papers
     door: Doorway
     connect: Connect
     incarnation: int
     remembered: Mapping[NodeId, Sequence[str]]
+    keep: Callable[[int], None]
 
 
 def _nothing_to_tell() -> Facts | None:
@@ -111,6 +112,7 @@ class Mesh:
             convicted=lambda node, _: self.peers.breached(node, "it signed two adverts of one order"),
             reported=work.reported,
             suspects=self._renew,
+            counted=self._counted,
         )
         self.gossiper = Gossiper(
             machine,
@@ -326,6 +328,13 @@ class Mesh:
         """Who brought a node into the mesh."""
         member = self.member(advert.node)
         return bytes(member.invited_by) if member is not None and member.invited_by is not None else b""
+
+    def _counted(self, incarnation: int) -> None:
+        try:
+            self._standing.keep(incarnation)
+        except SecretFileError as error:
+            # Said all the same: after a restart others show again how far it had counted.
+            logger.error("this node's count of its starts could not be kept", reason=str(error))
 
     def _adverts_changed(self, ids: Iterable[NodeId]) -> None:
         self._renew()

@@ -14,6 +14,7 @@ from meshnode.errors import DecodeError
 from meshnode.gossip import (
     Changed,
     Command,
+    Counted,
     Describe,
     Gossip,
     Leave,
@@ -324,6 +325,10 @@ def test_a_lost_counter_is_found_and_overtaken_at_once() -> None:
     assert made.adverts(1.0)[ME].order == (6, 1), "a new incarnation: others may know later ones of that one"
     assert made.adverts(1.0)[ME].name == "me"
     assert made.incarnation == 6
+    kinds = [type(c) for c in commands if isinstance(c, Counted | Send)]
+    assert kinds == [Counted, Send, Send, Send], "it is kept before anybody hears of it"
+    assert Counted(6) in commands
+    assert not any(isinstance(c, Counted) for c in made.handle(Tick(), 200.0)), "and once"
     assert {c.to for c in commands if isinstance(c, Send)} == {A, B, C}
 
 

@@ -304,6 +304,20 @@ class TestTofuSecret:
 
 
 class TestIncarnation:
+    def test_what_the_mesh_showed_is_counted_on_from(self, home: Home) -> None:
+        first = home.bump_incarnation()
+        home.keep_incarnation(first + 10**9)
+        assert home.bump_incarnation() == first + 10**9 + 1
+
+    def test_it_never_goes_back(self, home: Home) -> None:
+        first = home.bump_incarnation()
+        home.keep_incarnation(first - 1)
+        assert home.bump_incarnation() > first
+
+    def test_the_largest_that_adverts_hold_is_read_again(self, home: Home) -> None:
+        home.keep_incarnation(2**62 - 1)
+        assert home.bump_incarnation() == 2**62
+
     def test_it_grows_at_every_start(self, home: Home) -> None:
         found = [Home(home.path, lambda: NOW).bump_incarnation() for _ in range(4)]
         assert found == [int(NOW), int(NOW) + 1, int(NOW) + 2, int(NOW) + 3]
@@ -317,7 +331,7 @@ class TestIncarnation:
         (home.path / "incarnation").unlink()
         assert Home(home.path, lambda: NOW + 1).bump_incarnation() > first
 
-    @pytest.mark.parametrize("content", [b"", b"\n", b"-1", b"1e9", b"twelve", b"1" * 19, b"\xff"])
+    @pytest.mark.parametrize("content", [b"", b"\n", b"-1", b"1e9", b"twelve", b"1" * 20, b"\xff"])
     def test_a_damaged_file_is_named(self, home: Home, content: bytes) -> None:
         home.bump_incarnation()
         (home.path / "incarnation").write_bytes(content)

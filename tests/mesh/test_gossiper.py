@@ -8,10 +8,13 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import trio
+from msgspec.structs import replace
 
 from meshnode.config.gossip import GossipSection
 from meshnode.gossip import Facts, Gossip
+from meshnode.gossip.messages import Adverts, Carried, encode_message
 from meshnode.mesh.gossiper import Gossiper, Verdicts
+from meshnode.model.advert import SignedAdvert, pack
 from meshnode.model.ids import NodeId
 from tests.gossip.world import describe, fake_judge, fake_sign, node_id
 
@@ -65,11 +68,15 @@ class Node:
             lambda: Facts(1, me[0] % 7, 0, 9),
         )
         self.me = me
-        verdicts = Verdicts(note("dead"), note("convicted"), note("reported"), note("suspects"))
+        verdicts = Verdicts(note("dead"), note("convicted"), note("reported"), note("suspects"), counted=self._keep)
         self.gossiper = Gossiper(
             machine, note("changed"), note("breached"), verdicts, heard_at=lambda link: link.heard_at
         )
         self.gossiper.describe(describe(me))
+
+    def _keep(self, incarnation: int) -> None:
+        waiting = sum(len(outbox.messages) for outbox in self.gossiper._outboxes.values())
+        self.told.append(("counted", incarnation, waiting))
 
     def of(self, kind: str) -> list[tuple[Any, ...]]:
         return [said[1:] for said in self.told if said[0] == kind]
@@ -155,3 +162,16 @@ async def test_a_convict_is_told_with_the_time_it_is_to_be_shut_out(autojump_clo
         assert node == B
         assert 3590.0 < for_s <= 3600.0
         assert other.of("convicted") == [], "it is B itself that is accused there"
+
+
+async def test_a_later_incarnation_is_kept_before_an_advert_bears_it(autojump_clock: trio.testing.MockClock) -> None:
+    one, other = Node(A), Node(B)
+    async with linked(one, other) as (_, back):
+        await trio.sleep(1.0)
+        earlier = replace(describe(A, "earlier"), incarnation=7, sequence=3, lifetime_s=180)
+        body = pack(earlier)
+        frame = encode_message(Adverts((Carried(SignedAdvert(body, fake_sign(A, body)), 90),)))
+        await back.stream.send(len(frame).to_bytes(4, "big") + frame)
+        await trio.sleep(1.0)
+        assert one.of("counted") == [(8, 0)], "when it was kept nothing had been said"
+        assert other.gossiper.adverts()[A].incarnation == 8

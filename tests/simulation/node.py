@@ -21,6 +21,7 @@ from meshnode.gossip.events import (
     Changed,
     Cleared,
     Convicted,
+    Counted,
     Dead,
     Describe,
     Heard,
@@ -206,6 +207,8 @@ class SimNode:
                 watch.convicted(self, command.node)
                 if command.node != self.id:
                     self._breached(command.node)
+            case Counted(incarnation):
+                self.incarnation = incarnation
             case Violation():
                 watch.violation(self, command.frm, command.reason)
                 self._breached(command.frm)
