@@ -29,11 +29,17 @@
         ├── Overloaded             429  every slot and queue is full; Retry-After says when
         ├── EngineFailed           502  ours: the engine refused, died or spoke nonsense
         ├── PeerFailed             502  ours: the peer or the path to it broke
+        │   └── LeaseExpired           502  ours: nothing was heard of the job, though the link lives
         ├── NoPeerReachable        503  ours: the model is known, nobody who has it can be reached
         ├── NoEligibleNode         503  theirs: nodes that could serve may not; says what each lacks
         ├── Draining               503  ours: this node is shutting down
         ├── FellBehind             503  ours: a shared answer went on without this reader
+        ├── Superseded             409  ours: a newer attempt of the same job runs
         └── DeadlineExceeded       504  ours: time ran out; `phase` says where
+            ├── ConnectTimedOut        504  no way to the server came about in time
+            ├── FirstTokenTimedOut     504  no first token in time, the queue included
+            ├── StreamSilent           504  a stream began and then said nothing for too long
+            └── AnswerTimedOut         504  an answer that is not streamed was not there in time
 
 Not for: exceptions of libraries. Each I/O room maps those where they arise, with `raise … from`.
 """
@@ -234,6 +240,12 @@ class PeerFailed(RequestError):
     elsewhere = True
 
 
+class LeaseExpired(PeerFailed):
+    """Nothing was heard of a job for as long as its lease: its server or a relay stands still, though links live."""
+
+    code = "lease_expired"
+
+
 class NoPeerReachable(RequestError):
     """The model is known, but no node that offers it can be reached now."""
 
@@ -266,14 +278,52 @@ class FellBehind(RequestError):
 
 
 class DeadlineExceeded(RequestError):
-    """Time ran out. `phase` says where: first_token, silence, total."""
+    """Time ran out. `phase` says where: connect, first_token, silence, total."""
 
     status = 504
     code = "deadline_exceeded"
 
-    def __init__(self, message: str, *, phase: str = "total", param: str | None = None) -> None:
+    usual_phase: ClassVar[str] = "total"
+
+    def __init__(self, message: str, *, phase: str | None = None, param: str | None = None) -> None:
         super().__init__(message, param=param)
-        self.phase = phase
+        self.phase = phase or self.usual_phase
+
+
+class ConnectTimedOut(DeadlineExceeded):
+    """No way to the server came about in time; another server may have one."""
+
+    code = "connect_timeout"
+    elsewhere = True
+    usual_phase = "connect"
+
+
+class FirstTokenTimedOut(DeadlineExceeded):
+    """No first token came in time, the queue included."""
+
+    code = "first_token_timeout"
+    usual_phase = "first_token"
+
+
+class StreamSilent(DeadlineExceeded):
+    """A stream began and then said nothing for too long."""
+
+    code = "stream_silent"
+    usual_phase = "silence"
+
+
+class AnswerTimedOut(DeadlineExceeded):
+    """An answer that is not streamed was not there in time."""
+
+    code = "answer_timeout"
+
+
+class Superseded(RequestError):
+    """A newer attempt of the same job runs at its server: nobody waits for this one."""
+
+    status = 409
+    code = "superseded"
+    elsewhere = True
 
 
 def _by_code() -> dict[str, type[RequestError]]:

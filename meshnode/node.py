@@ -25,6 +25,7 @@ from meshnode.dispatch.clerk import Clerk
 from meshnode.dispatch.coalesce import Coalescer
 from meshnode.dispatch.dispatcher import Dispatcher, Surroundings
 from meshnode.dispatch.inbound import Inbound
+from meshnode.dispatch.leases import Leases
 from meshnode.dispatch.local import Local
 from meshnode.dispatch.watch import Watch
 from meshnode.engine import Engines, memory
@@ -146,6 +147,7 @@ class Node(AbstractAsyncContextManager["Node"]):
                         await mesh.start(self.member.run)
                         await mesh.start(self._watch.run)
                         await mesh.start(self.sharing.run)
+                        await mesh.start(self._leases.run)
                         mesh.start_soon(self._watch_memory)
                         stop = trio.Event()
                         async with trio.open_nursery() as doors:
@@ -177,6 +179,7 @@ class Node(AbstractAsyncContextManager["Node"]):
         self.memory = await trio.to_thread.run_sync(memory)
         self.member = Member(self.home, key, config, await self._open_pipes(), self._work(), SystemRandom())
         self.receipts = Receipts(self.home.path, config.trust, key.id, key.sign)
+        self._leases = Leases()
         around = Surroundings(
             me=key.id,
             relays=config.mesh.relay,
@@ -189,13 +192,15 @@ class Node(AbstractAsyncContextManager["Node"]):
             tunnels=lambda: self.member.mesh.tunnels,
             relay_class=config.mesh.relay_class,
             asked=lambda node: self.member.mesh.peers.requested(node),
+            leases=self._leases,
+            connect_s=config.dispatch.connect_s,
             clerk=Clerk(key.id, key.sign, self._offer, self.receipts) if config.trust.receipts else None,
         )
         self._watch = Watch()
         self.dispatcher = Dispatcher(around, config.dispatch, self._watch, SystemRandom())
         self.sharing = Coalescer(self.dispatcher, config.dispatch)
         seen = Seen(config.dispatch.seen_jobs, config.dispatch.seen_s)
-        self.inbound = Inbound(around, seen, config.front.body_limit_bytes)
+        self.inbound = Inbound(around, seen, config.front.body_limit_bytes, config.dispatch)
         host, port = api[0].socket.getsockname()[:2]
         self.api = f"http://{join(host, port)}"
         self.presence = Presence(self)

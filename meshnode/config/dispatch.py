@@ -9,6 +9,8 @@ from meshnode.config.types import Bytes, Positive, Seconds, Share, Whole
 
 @dataclass(frozen=True, slots=True)
 class DispatchSection:
+    # Until there is a way to the server: a tunnel through relays is three round trips, the far side of the world 0.3 s.
+    connect_s: Seconds = 2.0
     # First token, the queue included: a cold 70B model on a slow disk loads within it.
     first_token_s: Seconds = 900.0
     # Silence within a stream.

@@ -118,7 +118,7 @@ def from_wire(status: int, headers: Mapping[str, str], body: bytes) -> RequestEr
     param = said.get("param")
     param = param[:MESSAGE_CHARACTERS] if isinstance(param, str) else None
     if issubclass(cls, DeadlineExceeded):
-        return cls(message, phase=headers.get(PHASE_HEADER, "total")[:32], param=param)
+        return cls(message, phase=headers.get(PHASE_HEADER, "")[:32], param=param)
     return cls(message, param=param, retry_after_s=_retry_after_s(headers))
 
 

@@ -54,7 +54,7 @@ async def ask(around: Surroundings, job: Job, sent_as: str, order: Try, flight: 
         sent, now = dataclasses.replace(job, id=sent_as), trio.current_time()
         envelope = wire.envelope_of(sent, order.number, attempt.node, now, free=ways.free(asked, attempt, way))
         name, told = around.view().name(attempt.node), ways.told(around, attempt, way)
-        answer = await remote.ask(way.link, envelope, job.body, around.me, name, told)
+        answer = await remote.ask(way.link, envelope, job.body, around.me, name, told, leases=around.leases)
         path, privacy = ways.passed(way, answer.headers), way.privacy
         if clerk is not None:
             answer = await clerk.expected(answer, sent, path[-1])

@@ -14,7 +14,16 @@ import trio
 from meshnode.dispatch import ways
 from meshnode.dispatch.asking import Tried, ask
 from meshnode.dispatch.pursuit import Answered, Begin, Drop, Failed, Fault, Lose, Pursuit, Try, Why, Win, Woke
-from meshnode.errors import DeadlineExceeded, NoPeerReachable, Overloaded, PeerFailed, RequestError
+from meshnode.errors import (
+    AnswerTimedOut,
+    ConnectTimedOut,
+    DeadlineExceeded,
+    FirstTokenTimedOut,
+    NoPeerReachable,
+    Overloaded,
+    PeerFailed,
+    RequestError,
+)
 from meshnode.observe import log
 from meshnode.routing import Attempt, Flight
 
@@ -147,7 +156,7 @@ class Chase:
             # Without the error's text: an engine's may quote the prompt.
             logger.info("a server did not answer", job=self._job.id, node=self._name(attempt), attempt=number,
                         code=error.code)  # fmt: skip
-            cut = isinstance(error, PeerFailed) and ways.cut(around, self._job, attempt)
+            cut = isinstance(error, PeerFailed | ConnectTimedOut) and ways.cut(around, self._job, attempt)
             return Failed(number, _fault(error), cut)
         self._answers[number] = tried
         return Answered(number)
@@ -178,7 +187,9 @@ class Chase:
         what = "the first token" if stream else "the answer"
         who = self._name(self._latest) if self._latest is not None else "nobody"
         text = f"{who} did not send {what} within {waited_s:.1f} s"
-        return DeadlineExceeded(text, phase="first_token" if stream else "total")
+        if trio.current_time() >= self._job.deadline:
+            return DeadlineExceeded(text, phase="first_token" if stream else "total")
+        return (FirstTokenTimedOut if stream else AnswerTimedOut)(text + "; ask a smaller model, or stream")
 
     def _name(self, attempt: Attempt) -> str:
         return self._around.view().name(attempt.node)

@@ -14,7 +14,7 @@ from typing import Protocol
 import trio
 
 from meshnode.dispatch.watch import Watch
-from meshnode.errors import DeadlineExceeded, RequestError
+from meshnode.errors import DeadlineExceeded, RequestError, StreamSilent
 from meshnode.model.answer import Answer
 
 DONE = b"data: [DONE]\n\n"
@@ -114,9 +114,7 @@ class Delivered:
         if trio.current_time() > self._patience.deadline:
             self._given_up = DeadlineExceeded("the request's time ran out before the answer was whole")
         else:
-            self._given_up = DeadlineExceeded(
-                f"the stream was silent for {self._patience.silence_s:.0f} s", phase="silence"
-            )
+            self._given_up = StreamSilent(f"the stream was silent for {self._patience.silence_s:.0f} s")
         await self._inner.aclose()
 
     def _end(self, error: RequestError | None, *, whole: bool) -> None:

@@ -24,6 +24,7 @@ from meshnode.dispatch.continuing import Origin, continuing
 from meshnode.dispatch.course import Course
 from meshnode.dispatch.delivered import Delivered, Ended, Patience
 from meshnode.dispatch.journal import Entry, Journal, error_code
+from meshnode.dispatch.leases import Leases
 from meshnode.dispatch.local import Local
 from meshnode.dispatch.pursuit import Pursuit, Role, Rules, Try
 from meshnode.dispatch.watch import Watch
@@ -57,8 +58,8 @@ class Surroundings:
 
     `link` gives the live link to a neighbour, `tunnels` the virtual links of the present membership; `relay_class` is
     how requests pass relays unless they say it themselves; `may(node, role)` says whether a node's certificate gives it
-    a role; `asked(node)` hears of each request to another node; `clerk` signs for answers and keeps others' receipts,
-    None where nobody shall.
+    a role; `asked(node)` hears of each request to another node; `connect_s` is how long a way to a server may take;
+    `clerk` signs for answers and keeps others' receipts, None where nobody shall.
     """
 
     me: NodeId
@@ -72,6 +73,8 @@ class Surroundings:
     tunnels: Callable[[], Tunnels]
     relay_class: str
     asked: Callable[[NodeId], None]
+    leases: Leases
+    connect_s: float
     clerk: Clerk | None = None
 
 
@@ -120,7 +123,8 @@ class Dispatcher:
         around.metrics.first_token(tried.order.attempt.model, node, trio.current_time() - began)
         headers, ended = self._headers(tried, plan, pursuit), self._at_end(tried, node, entry, job.deadline)
         tried = continuing(Origin(around, self._section, self._retries, self._rng), job, tried, entry)
-        return Delivered(tried, headers, Patience(self._section.silence_s, job.deadline), self._watch, ended)
+        patience = Patience(job.wishes.silence_s or self._section.silence_s, job.deadline)
+        return Delivered(tried, headers, patience, self._watch, ended)
 
     def constrain(self, job: Job) -> Job:
         """The job under the rules of the alias that it names."""
@@ -147,7 +151,8 @@ class Dispatcher:
         return Pursuit(course, rules, self._retries, self.hedges, self._rng)
 
     async def _first_that_answers(self, job: Job, pursuit: Pursuit, entry: Entry, began: float) -> Tried:
-        phase_s = self._section.first_token_s if job.facts.stream else self._section.whole_s
+        first_token_s = job.wishes.first_token_s or self._section.first_token_s
+        phase_s = first_token_s if job.facts.stream else self._section.whole_s
         # Clients may use an id twice; peers refuse a job that they have met.
         sent_as = f"{job.id[:REQUEST_ID_CHARACTERS]}.{secrets.token_hex(8)}"
         chase = Chase(self._around, job, sent_as, pursuit, entry)

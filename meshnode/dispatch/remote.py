@@ -6,17 +6,19 @@ Counterpart: inbound.py at the next hop. Not for choosing the hop (routing) nor 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import trio
 
 from meshnode.dialects import status
 from meshnode.dispatch import load, wire
-from meshnode.errors import LinkError, PeerFailed, RequestError
+from meshnode.errors import LinkError, PeerFailed, RequestError, StreamReset
 from meshnode.gossip.facts import Facts
 from meshnode.model.job import Label
 
 if TYPE_CHECKING:
+    from meshnode.dispatch.leases import Lease, Leases, Served
     from meshnode.dispatch.wire import Envelope
     from meshnode.model.ids import NodeId
     from meshnode.net import Link, LinkStream
@@ -38,12 +40,12 @@ def _unheard(_: Facts) -> None:
 class RemoteAnswer:
     """An answer that arrives over a link. Ends with PeerFailed when it was cut, or the server's error."""
 
-    def __init__(self, stream: LinkStream, headers: Mapping[str, str], first: bytes, peer: str, told: Told) -> None:
+    def __init__(self, stream: LinkStream, headers: Mapping[str, str], first: bytes, lease: Lease, told: Told) -> None:
         self.status = _status(headers)
         self.headers = wire.passed_on(headers)
         self._stream = stream
         self._first = first
-        self._peer = peer
+        self._lease = lease
         self._told = told
         self._over = False
 
@@ -63,59 +65,90 @@ class RemoteAnswer:
         try:
             data = await self._stream.receive_some()
         except LinkError as error:
-            self._over = True
-            raise PeerFailed(f"the answer from {self._peer} was cut: {error}") from error
+            self._end()
+            if self._lease.lost is not None:
+                raise self._lease.lost from error
+            raise PeerFailed(f"the answer from {self._lease.peer} was cut: {error}") from error
         if data:
             return data
-        self._over = True
+        self._end()
         trailers = self._stream.trailers
         if (facts := load.read(trailers)) is not None:
             self._told(facts)
         if wire.ERROR in trailers:
             raise status.from_wire(502, trailers, trailers.get(wire.MESSAGE, "").encode())
         if wire.DONE not in trailers:
-            raise PeerFailed(f"the answer from {self._peer} ended early")
+            raise PeerFailed(f"the answer from {self._lease.peer} ended early")
         raise StopAsyncIteration
 
     async def aclose(self) -> None:
         if not self._over:
-            self._over = True
+            self._end()
             self._stream.reset(CANCEL)
         await self._stream.aclose()
 
+    def _end(self) -> None:
+        self._over = True
+        self._lease.give()
+
 
 async def ask(
-    link: Link, envelope: Envelope, body: bytes, me: NodeId, peer: str, told: Told = _unheard
-) -> RemoteAnswer:
+    link: Link, envelope: Envelope, body: bytes, me: NodeId, peer: str, told: Told = _unheard,
+    *, leases: Leases, onward: Served | None = None,
+) -> RemoteAnswer:  # fmt: skip
     """Send a job over `link` and return once its first bytes are here.
 
-    `peer` names the server for error texts; `told` is given what it says of its load as it answers or refuses. Raises
-    the server's RequestError, or PeerFailed. Cancelling resets the stream, which cancels every hop behind it.
+    `peer` names the server for error texts; `told` is given what it says of its load as it answers or refuses;
+    `onward` is whose job it is, where this node only passes it on. Raises the server's RequestError, or PeerFailed
+    (LeaseExpired). Cancelling resets the stream, which cancels every hop behind it.
     """
     try:
-        stream = await link.request(wire.write(envelope, me), body, padded=envelope.label is Label.SENSITIVE)
+        padded = envelope.label is Label.SENSITIVE
+        stream = await link.request(wire.write(envelope, me), end=not body, padded=padded)
     except LinkError as error:
         raise PeerFailed(f"{peer} cannot be reached: {error}") from error
+    lease = leases.take(stream, peer, onward)
     try:
-        headers = await stream.head()
-        if wire.ERROR in headers:
-            raise _refused(headers, await _read_all(stream), told)
-        first = await stream.receive_some()
-        answer = RemoteAnswer(stream, headers, first, peer, told)
-        if not first:
-            # Nothing but trailers: an empty body that was meant (or an error told there).
-            await answer.__anext__()
-    except StopAsyncIteration:
-        return answer
-    except LinkError as error:
+        return await _answer(stream, envelope, body, lease, told)
+    except BaseException as error:
+        lease.give()
         stream.reset(CANCEL)
-        raise PeerFailed(f"{peer} was lost before it answered: {error}") from error
-    except BaseException:
-        stream.reset(CANCEL)
+        if isinstance(error, LinkError):
+            if lease.lost is not None:
+                raise lease.lost from error
+            raise PeerFailed(f"{peer} was lost before it answered: {error}") from error
         with trio.CancelScope(shield=True):
             await stream.aclose()
         raise
+
+
+async def _answer(stream: LinkStream, envelope: Envelope, body: bytes, lease: Lease, told: Told) -> RemoteAnswer:
+    """Raises LinkError, RequestError."""
+    if body:
+        await _send(stream, body)
+    headers = await stream.head()
+    if wire.ERROR in headers:
+        raise _refused(headers, await _read_all(stream), told)
+    if headers.get(wire.ATTEMPT, str(envelope.attempt)) != str(envelope.attempt):
+        raise PeerFailed(f"{lease.peer} answered another attempt of the job than it was asked for")
+    first = await stream.receive_some()
+    answer = RemoteAnswer(stream, headers, first, lease, told)
+    if not first:
+        # Nothing but trailers: an empty body that was meant (or an error told there).
+        with suppress(StopAsyncIteration):
+            await answer.__anext__()
     return answer
+
+
+async def _send(stream: LinkStream, body: bytes) -> None:
+    """A request's body, whole."""
+    try:
+        await stream.send(body)
+        await stream.finish()
+    except StreamReset:
+        # Refused before it was read in full, as HTTP lets a server do: the answer says why.
+        if not stream.answered:
+            raise
 
 
 def _refused(headers: Mapping[str, str], body: bytes, told: Told) -> RequestError:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from meshnode.dispatch import wire
-from meshnode.errors import DecodeError, LinkError, PeerFailed
+from meshnode.errors import ConnectTimedOut, DecodeError, LinkError, PeerFailed
 from meshnode.model.ids import NodeId
 from meshnode.model.job import Job, Label, Privacy
 
@@ -38,7 +38,8 @@ class Way:
 
 
 async def find(around: Surroundings, job: Job, attempt: Attempt) -> Way:
-    """The way to the server of `attempt`, which is another node. Raises PeerFailed when there is none."""
+    """The way to the server of `attempt`, which is another node. Raises PeerFailed when there is none,
+    ConnectTimedOut when it takes too long to come about."""
     around.asked(attempt.node)
     relayed = len(attempt.path) > 2
     name = around.view().name(attempt.node)
@@ -46,9 +47,15 @@ async def find(around: Surroundings, job: Job, attempt: Attempt) -> Way:
         if (direct := around.link(attempt.node)) is not None:
             return Way(direct, (around.me, attempt.node), DIRECT)
         try:
-            tunnel = await around.tunnels().link(attempt.node, attempt.path[1], job.hops_left)
+            with trio.CancelScope(deadline=trio.current_time() + around.connect_s) as patience:
+                tunnel = await around.tunnels().link(attempt.node, attempt.path[1], job.hops_left)
         except LinkError as error:
             raise PeerFailed(f"{name} cannot be reached through a sealed tunnel: {error}") from error
+        if patience.cancelled_caught:
+            raise ConnectTimedOut(
+                f"{name} could not be reached through a sealed tunnel within {around.connect_s:g} s "
+                "(dispatch.connect_s); a relay on the way is slow or stands still"
+            )
         return Way(tunnel.link, tunnel.way, SEALED)
     link = around.link(attempt.path[1])
     if link is None:

@@ -29,6 +29,9 @@ MESSAGE = "meshnode-message"
 PATH = "meshnode-path"
 """Of a job: the nodes that have passed it on, origin first. Of an answer: the same with its server at the end."""
 
+ATTEMPT = "meshnode-attempt"
+"""Of a job, and of its answer: what answers another attempt is dropped."""
+
 PASSED_ON = ("content-type", "retry-after", PATH)
 """Headers of an answer that travel, besides x-meshnode-*: the rest describe the engine's own connection."""
 
@@ -38,7 +41,8 @@ _PRIORITIES = {priority.name.lower(): priority for priority in Priority}
 @dataclass(frozen=True, slots=True)
 class Envelope:
     """What a hop must know of a job without reading its body. `remaining_s` counts from receipt. `free`: its relays may
-    choose a better server."""
+    choose a better server. `first_token_s` and `silence_s` are the client's own patience, None where it leaves that to
+    the nodes."""
 
     id: str
     route: str
@@ -53,6 +57,8 @@ class Envelope:
     owner: str
     traceparent: str
     free: bool = False
+    first_token_s: float | None = None
+    silence_s: float | None = None
 
     def job(self, body: bytes, facts: Facts, now: float) -> Job:
         """The job this envelope and `body` make at this node."""
@@ -90,6 +96,8 @@ def envelope_of(job: Job, attempt: int, target: NodeId, now: float, *, free: boo
         owner=job.owner,
         traceparent=job.traceparent,
         free=free,
+        first_token_s=job.wishes.first_token_s,
+        silence_s=job.wishes.silence_s,
     )
 
 
@@ -101,10 +109,10 @@ def write(envelope: Envelope, me: NodeId) -> Headers:
         (":authority", "mesh"),
         (":path", envelope.route),
         ("meshnode-job", envelope.id),
-        ("meshnode-attempt", str(envelope.attempt)),
+        (ATTEMPT, str(envelope.attempt)),
         ("meshnode-origin", envelope.origin.text),
         ("meshnode-target", envelope.target.text),
-        ("meshnode-remaining-ms", str(max(0, int(min(envelope.remaining_s, MAX_REMAINING_S) * 1000)))),
+        ("meshnode-remaining-ms", _ms(envelope.remaining_s)),
         ("meshnode-hops", str(envelope.hops_left - 1)),
         (PATH, write_path((*envelope.path, me))),
         ("meshnode-label", envelope.label.value),
@@ -112,11 +120,23 @@ def write(envelope: Envelope, me: NodeId) -> Headers:
     ]
     if envelope.free:
         headers.append(("meshnode-choice", "free"))
+    if envelope.first_token_s is not None:
+        headers.append(("meshnode-first-token-ms", _ms(envelope.first_token_s)))
+    if envelope.silence_s is not None:
+        headers.append(("meshnode-silence-ms", _ms(envelope.silence_s)))
     if envelope.owner:
         headers.append(("meshnode-owner", envelope.owner))
     if envelope.traceparent:
         headers.append(("traceparent", envelope.traceparent))
     return headers
+
+
+def _ms(seconds: float) -> str:
+    return str(max(0, int(min(seconds, MAX_REMAINING_S) * 1000)))
+
+
+def _seconds(ms: str | None) -> float | None:
+    return int(ms) / 1000 if ms is not None else None
 
 
 def passed_on(headers: Mapping[str, str]) -> dict[str, str]:
@@ -147,7 +167,7 @@ def read(headers: Iterable[tuple[str, str]]) -> Envelope:
             route=found[":path"],
             origin=NodeId.parse(found["meshnode-origin"]),
             target=NodeId.parse(found["meshnode-target"]),
-            attempt=int(found["meshnode-attempt"]),
+            attempt=int(found[ATTEMPT]),
             remaining_s=int(found["meshnode-remaining-ms"]) / 1000,
             hops_left=int(found["meshnode-hops"]),
             path=path,
@@ -156,6 +176,8 @@ def read(headers: Iterable[tuple[str, str]]) -> Envelope:
             owner=found.get("meshnode-owner", ""),
             traceparent=found.get("traceparent", ""),
             free=found.get("meshnode-choice") == "free",
+            first_token_s=_seconds(found.get("meshnode-first-token-ms")),
+            silence_s=_seconds(found.get("meshnode-silence-ms")),
         )
     except (KeyError, ValueError, OverflowError) as error:
         raise DecodeError(f"a job's headers do not make sense: {error}") from error
@@ -165,7 +187,10 @@ def read(headers: Iterable[tuple[str, str]]) -> Envelope:
         and len(envelope.traceparent) <= 128
         and 0 <= envelope.hops_left < MAX_HOPS
         and 1 <= envelope.attempt <= 100
-        and 0 <= envelope.remaining_s <= MAX_REMAINING_S
+        and all(
+            0 <= s <= MAX_REMAINING_S
+            for s in (envelope.remaining_s, envelope.first_token_s or 0, envelope.silence_s or 0)
+        )
         and len(path) + envelope.hops_left <= MAX_HOPS
         and path[0] == envelope.origin
     )

@@ -66,17 +66,20 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class Wishes:
-    """What a client asks of the node that it speaks to, and of no other: none of it travels.
+    """What a client asks of the node that it speaks to: of it nothing travels but its patience.
 
     `fanout` servers are raced for the first token; `continues` lets another server go on where one broke; a second
     request with the same `idempotency_key` gets the first one's answer. `tenant` tells clients apart by the credential
-    that they came with, unreadably.
+    that they came with, unreadably. `first_token_s` and `silence_s`: how long it waits for the first token, the queue
+    included, and in mid-stream; None where it leaves that to its node.
     """
 
     fanout: int = 1
     continues: bool = False
     idempotency_key: str = ""
     tenant: str = ""
+    first_token_s: float | None = None
+    silence_s: float | None = None
 
 
 NO_WISHES = Wishes()

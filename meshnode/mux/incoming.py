@@ -54,8 +54,8 @@ MAX_UNSENT_BYTES = 4 << 20
 """Frames that wait to be sent beside bodies. A peer that makes this end talk and does not listen reaches it."""
 
 RAPID_S = 1.0
-"""A stream that lived so long may be cancelled at no cost. What makes cancelling an attack is that it frees the place
-of a stream at once; of those that are held so long there are no more than `streams` each second. A relay passes on what
+"""A stream that lived so long may be cancelled at no cost. What makes cancelling an attack is that it frees a
+place at once; of streams that are held so long there are no more than `streams` each second. A relay passes on what
 many origins cancel, each of whom it judges by the same rule."""
 
 BEATS = 4

@@ -132,7 +132,7 @@ async def test_silence_is_ended_with_its_own_error(autojump_clock: MockClock, nu
     with pytest.raises(DeadlineExceeded) as raised:
         await answer.__anext__()
     assert raised.value.phase == "silence"
-    assert told.ends == [("deadline_exceeded", False)]
+    assert told.ends == [("stream_silent", False)]
 
 
 async def test_an_answer_given_up_between_two_reads_was_not_whole(
@@ -145,4 +145,4 @@ async def test_an_answer_given_up_between_two_reads_was_not_whole(
     await trio.sleep(10.0)
     with pytest.raises(DeadlineExceeded):
         await answer.__anext__()
-    assert told.ends == [("deadline_exceeded", False)]
+    assert told.ends == [("stream_silent", False)]

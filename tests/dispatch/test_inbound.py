@@ -35,7 +35,7 @@ async def linked(where: World, **settings: object) -> tuple[WorldNode, WorldNode
 async def send(asker: WorldNode, via: WorldNode, envelope: wire.Envelope, body: bytes) -> bytes:
     link = asker.member.link(via.id)
     assert link is not None
-    answer = await remote.ask(link, envelope, body, asker.id, via.name)
+    answer = await remote.ask(link, envelope, body, asker.id, via.name, leases=asker.around.leases)
     return b"".join([chunk async for chunk in answer])
 
 
@@ -66,7 +66,7 @@ async def test_a_path_that_names_somebody_else_last_is_refused(tmp_path: Path, a
         stranger = type(server.id)(b"s" * 32)
         forged = dataclasses.replace(envelope, origin=stranger)
         with pytest.raises(BadRequest, match="does not end with the node that sent it"):
-            await remote.ask(link, forged, job.body, stranger, "server")
+            await remote.ask(link, forged, job.body, stranger, "server", leases=asker.around.leases)
 
 
 async def test_a_job_that_comes_back_is_a_loop(tmp_path: Path, autojump_clock: MockClock) -> None:
@@ -182,6 +182,10 @@ class Asking:
     def __init__(self, envelope: wire.Envelope, sender: WorldNode, size: int, ends: bool) -> None:
         self._head = dict(wire.write(envelope, sender.id))
         self._left, self._ends = size, ends
+        self.said = False
+
+    def beat(self) -> None:
+        """Nobody listens."""
 
     async def head(self) -> dict[str, str]:
         await trio.lowlevel.checkpoint()
@@ -275,4 +279,4 @@ async def test_the_jobs_of_others_come_only_through_who_may_relay(tmp_path: Path
         link = through.member.link(server.id)
         assert link is not None
         with pytest.raises(Forbidden, match="through may not pass on"):
-            await remote.ask(link, passed_on, job.body, through.id, "server")
+            await remote.ask(link, passed_on, job.body, through.id, "server", leases=through.around.leases)

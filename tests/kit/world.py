@@ -22,6 +22,7 @@ from meshnode.dispatch.coalesce import Coalescer
 from meshnode.dispatch.delivered import Delivered
 from meshnode.dispatch.dispatcher import Dispatcher, Surroundings
 from meshnode.dispatch.inbound import Inbound
+from meshnode.dispatch.leases import Leases
 from meshnode.dispatch.local import Local
 from meshnode.dispatch.watch import Watch
 from meshnode.gossip.facts import Facts
@@ -257,10 +258,10 @@ class World:
         around = Surroundings(
             member.me, config.mesh.relay, member.view, member.link, router, local, Metrics(),
             lambda node, role: role in member.roles(node), lambda: member.mesh.tunnels, config.mesh.relay_class,
-            lambda node: member.mesh.peers.requested(node),
+            lambda node: member.mesh.peers.requested(node), Leases(), config.dispatch.connect_s,
         )  # fmt: skip
         watch = Watch()
-        serving.append(Inbound(around, Seen(1000, 900.0), 1 << 20))
+        serving.append(Inbound(around, Seen(1000, 900.0), 1 << 20, config.dispatch))
         dispatcher = Dispatcher(around, config.dispatch, watch, Random(self._seed))
         sharing = Coalescer(dispatcher, config.dispatch)
         node = WorldNode(name, home, member, dispatcher, serving[0], local, router, around, sharing)
@@ -302,6 +303,7 @@ class World:
                 await nursery.start(node.member.run)
                 await nursery.start(watch.run)
                 await nursery.start(node.sharing.run)
+                await nursery.start(node.around.leases.run)
                 task_status.started()
 
 

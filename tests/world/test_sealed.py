@@ -243,7 +243,7 @@ async def test_a_direct_link_replaces_the_tunnel_once_its_streams_have_ended(
         wall = where.net._listeners.pop("c")
         a = await where.add("a", peers=("b",), listens=False)
         await a.until_reachable({"b", "c"}, model_of="c")
-        answer = await a.ask(MODEL)
+        answer = await a.ask(MODEL, timeout_s=600.0)
         assert answer.headers["x-meshnode-privacy"] == "sealed"
         where.net._listeners["c"] = wall
         a.member.mesh.peers.redial("the wall is gone")
