@@ -22,7 +22,10 @@ FAILOVER: Final = "x-meshnode-failover"
 KEY: Final = "idempotency-key"
 
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
-_ASKING = frozenset({FANOUT, FAILOVER, KEY, "authorization", "x-api-key"})
+FIRST_TOKEN: Final = "x-meshnode-first-token-timeout"
+SILENCE: Final = "x-meshnode-silence-timeout"
+
+_ASKING = frozenset({FANOUT, FAILOVER, KEY, "authorization", "x-api-key", FIRST_TOKEN, SILENCE})
 
 _SALT: Final = secrets.token_bytes(32)
 """New with each process, so that what is kept in memory cannot be searched for a credential."""
@@ -41,7 +44,21 @@ def read_wishes(headers: Mapping[str, str]) -> Wishes:
         continues=_continues(headers.get(FAILOVER)),
         idempotency_key=key,
         tenant=hashlib.blake2b(credential.encode(), key=_SALT, digest_size=16).hexdigest() if credential else "",
+        first_token_s=_patience_s(headers, FIRST_TOKEN),
+        silence_s=_patience_s(headers, SILENCE),
     )
+
+
+def _patience_s(headers: Mapping[str, str], name: str) -> float | None:
+    if (text := headers.get(name)) is None:
+        return None
+    try:
+        asked_s = float(text)
+    except ValueError:
+        asked_s = 0.0
+    if not 0 < asked_s <= 86_400:
+        raise BadRequest(f"{name} is a number of seconds, above 0, at most 86400", param=name)
+    return asked_s
 
 
 def _fanout(text: str | None) -> int:

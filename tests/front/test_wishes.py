@@ -41,3 +41,12 @@ def test_clients_are_told_apart_by_credentials_that_are_not_kept() -> None:
     assert one != other
     assert "canary" not in one
     assert read_wishes({"authorization": "Bearer canary"}).tenant == one
+
+
+@pytest.mark.parametrize("name", ["x-meshnode-first-token-timeout", "x-meshnode-silence-timeout"])
+def test_a_client_says_how_long_it_waits(name: str) -> None:
+    wishes = read_wishes({name: "2.5"})
+    assert 2.5 in (wishes.first_token_s, wishes.silence_s)
+    for text in ("", "-1", "nan", "inf", "soon", "100000"):
+        with pytest.raises(BadRequest, match=name):
+            read_wishes({name: text})
