@@ -22,7 +22,7 @@ FAILOVER: Final = "x-meshnode-failover"
 KEY: Final = "idempotency-key"
 
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
-FIRST_TOKEN: Final = "x-meshnode-first-token-timeout"
+FIRST_TOKEN: Final = "x-meshnode-first-token-timeout"  # noqa: S105 - a header
 SILENCE: Final = "x-meshnode-silence-timeout"
 
 _ASKING = frozenset({FANOUT, FAILOVER, KEY, "authorization", "x-api-key", FIRST_TOKEN, SILENCE})
