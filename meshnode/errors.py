@@ -23,6 +23,7 @@
         │   └── ContextExceeded        400  the prompt is longer than any reachable context
         ├── Unauthorized           401
         ├── Forbidden              403
+        ├── NotShared              403  theirs: the machine works for its owner only, now or always
         ├── ModelNotFound          404  theirs: no node offers this name
         ├── Conflict               409  theirs: the idempotency key belongs to another request or a past answer
         ├── BodyTooLarge           413
@@ -35,6 +36,7 @@
         ├── Draining               503  ours: this node is shutting down
         ├── FellBehind             503  ours: a shared answer went on without this reader
         ├── Superseded             409  ours: a newer attempt of the same job runs
+        ├── Paused                 503  ours: the machine's owner lets it rest
         └── DeadlineExceeded       504  ours: time ran out; `phase` says where
             ├── ConnectTimedOut        504  no way to the server came about in time
             ├── FirstTokenTimedOut     504  no first token in time, the queue included
@@ -191,6 +193,15 @@ class Forbidden(RequestError):
     code = "forbidden"
 
 
+class NotShared(RequestError):
+    """The machine takes only its owner's requests, now or always. Not broken: breakers do not count it."""
+
+    status = 403
+    kind = "permission_error"
+    code = "not_shared"
+    elsewhere = True
+
+
 class ModelNotFound(RequestError):
     """No node of the mesh offers a model of this name."""
 
@@ -275,6 +286,14 @@ class FellBehind(RequestError):
 
     status = 503
     code = "fell_behind"
+
+
+class Paused(RequestError):
+    """The machine's owner has it take no requests now. Not broken: breakers do not count it."""
+
+    status = 503
+    code = "paused"
+    elsewhere = True
 
 
 class DeadlineExceeded(RequestError):

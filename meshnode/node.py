@@ -27,6 +27,7 @@ from meshnode.dispatch.dispatcher import Dispatcher, Surroundings
 from meshnode.dispatch.inbound import Inbound
 from meshnode.dispatch.leases import Leases
 from meshnode.dispatch.local import Local
+from meshnode.dispatch.share import Share, Standing
 from meshnode.dispatch.watch import Watch
 from meshnode.engine import Engines, memory
 from meshnode.errors import EngineUnavailable
@@ -36,10 +37,12 @@ from meshnode.keep.receipts import Receipts
 from meshnode.mesh.addresses import bound_host, join, own_name, reachable
 from meshnode.mesh.discover import Listening
 from meshnode.mesh.member import Member, Pipes
+from meshnode.mesh.members import owner_of
 from meshnode.mesh.mesh import Work
 from meshnode.model.advert import Advert, ModelOffer
 from meshnode.model.ids import NodeId
 from meshnode.model.names import same_model
+from meshnode.model.takes import Takes
 from meshnode.net import open_listeners
 from meshnode.observe.metrics import Metrics
 from meshnode.presence import Presence
@@ -149,6 +152,7 @@ class Node(AbstractAsyncContextManager["Node"]):
                         await mesh.start(self.sharing.run)
                         await mesh.start(self._leases.run)
                         mesh.start_soon(self._watch_memory)
+                        mesh.start_soon(self.local.share.run)
                         stop = trio.Event()
                         async with trio.open_nursery() as doors:
                             await doors.start(partial(front.serve, self.asgi, api, self.config.front,
@@ -175,11 +179,16 @@ class Node(AbstractAsyncContextManager["Node"]):
         self.metrics = Metrics()
         self.router = Router(config.dispatch, config.routing)
         self.engines = Engines(config.engine, self.home.models, self._describe)
-        self.local = Local(config.engine, self.engines.find, self.engines.engines)
         self.memory = await trio.to_thread.run_sync(memory)
         self.member = Member(self.home, key, config, await self._open_pipes(), self._work(), SystemRandom())
         self.receipts = Receipts(self.home.path, config.trust, key.id, key.sign)
         self._leases = Leases()
+        share = Share(
+            config.sharing,
+            Standing(key.id, lambda: self.member.owner, lambda node: owner_of(self.member.mesh.member(node))),
+        )
+        share.changed = self._share_changed
+        self.local = Local(config.engine, self.engines.find, self.engines.engines, share)
         around = Surroundings(
             me=key.id,
             relays=config.mesh.relay,
@@ -222,7 +231,11 @@ class Node(AbstractAsyncContextManager["Node"]):
         def hear(node: NodeId, facts: Facts) -> None:
             self.router.heard(self.member.view(), node, facts, trio.current_time())
 
-        return Work(self._serve, self.local.facts, hear)
+        return Work(self._serve, lambda: self.local.facts(), hear)
+
+    def _share_changed(self) -> None:
+        self.local.review()
+        self._describe()
 
     async def _serve(self, link: Any, stream: Any) -> None:
         await self.inbound.serve(link, stream)
@@ -251,6 +264,8 @@ class Node(AbstractAsyncContextManager["Node"]):
             watts=self.config.node.watts,
             relay=self.config.mesh.relay,
             draining=self.local.draining,
+            owner_only=self.local.share.takes is Takes.OWN,
+            paused=self.local.share.takes is Takes.NOBODYS,
         )
         self.member.describe(advert)
 

@@ -37,6 +37,10 @@ if TYPE_CHECKING:
     from meshnode.node import Node
 
 
+SHOWN = 100
+"""Requests of those that wait at one engine that are listed one by one."""
+
+
 class Presence:
     """The face of one node. Made by it, once everything else is built."""
 
@@ -118,6 +122,7 @@ class Presence:
                 "version": __version__,
                 "uptime_s": round(trio.current_time() - self._started, 1),
                 "draining": node.local.draining,
+                "sharing": node.local.share.status(),
                 "owner": node.config.node.owner,
             },
             "mesh": {
@@ -132,6 +137,7 @@ class Presence:
             "api": node.api,
             "hardware": _hardware(node.memory),
             "engines": self._engines(),
+            "waiting": self._waiting(),
             "models": self._overview.models(view),
             "peers": self.peers(),
             "requests": self._requests(),
@@ -168,6 +174,27 @@ class Presence:
             else {**line, "busy": 0, "queued": 0}
             for line in self._node.engines.status()
         ]
+
+    def _waiting(self) -> list[dict[str, Any]]:
+        """Who waits for a slot of this node's engines, next first, of each engine at most SHOWN."""
+        return [
+            {
+                "engine": engine,
+                "owner": self._account(one.owner),
+                "tier": one.tier.name.lower(),
+                "position": one.position,
+                "age_s": round(one.age_s, 1),
+            }
+            for engine, one in self._node.local.waiting()
+            if one.position <= SHOWN
+        ]
+
+    def _account(self, account: str) -> str:
+        """An account of admission for people: the owner's name, or the node's."""
+        kind, _, name = account.partition(":")
+        if kind == "owner":
+            return "".join(filter(str.isprintable, name))
+        return self._node.member.view().name(NodeId.parse(name))
 
     def _requests(self) -> dict[str, int]:
         dispatcher, inbound = self._node.dispatcher, self._node.inbound
@@ -253,6 +280,16 @@ class Commands:
         found = await self._other(node)
         named = self._named(found)
         return {**named, "changed": await self._node.member.forget(found)}
+
+    async def pause(self, foreign_only: bool) -> Mapping[str, Any]:
+        """Take nobody's new requests, or only the owner's."""
+        self._node.local.share.pause(foreign_only=foreign_only)
+        return self._node.local.share.status()
+
+    async def resume(self) -> Mapping[str, Any]:
+        """Lift a pause."""
+        self._node.local.share.resume()
+        return self._node.local.share.status()
 
     async def doctor(self) -> Mapping[str, Any]:
         """What linked peers find where this node says it can be dialled."""

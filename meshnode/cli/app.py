@@ -196,7 +196,7 @@ def _list(what: str, home: Path | None, api: str | None, as_json: bool) -> None:
         getattr(lists, what)(place.find(home, api), as_json)
 
 
-for verb in (verbs.invite, verbs.join, verbs.leave):
+for verb in (verbs.invite, verbs.join, verbs.leave, verbs.pause, verbs.resume):
     app.command()(verb)
 app.add_typer(verbs.mesh, name="mesh")
 app.add_typer(evidence.receipts, name="receipts")

@@ -31,12 +31,18 @@ def processes(daemon: Daemon, as_json: bool) -> None:
     """The engines of this node and the requests that run."""
     document = daemon.get(STATUS)
     if as_json:
-        return say.write_json({"engines": _part(document, "engines"), "requests": _part(document, "requests")})
+        return say.write_json({"engines": _part(document, "engines"), "waiting": _part(document, "waiting"),
+                               "requests": _part(document, "requests")})  # fmt: skip
     seen = report.read(document)
     nothing = "no engines on this node: requests go to its peers"
     say.write_table(
         ("ENGINE", "STATE", "MODELS", "BUSY", "SLOTS", "QUEUED"), [_engine(one) for one in seen.engines], nothing
     )
+    if seen.waiting:
+        print()
+        rows = [(one.engine, str(one.position), one.tier, one.owner, words.age(one.age_s)) for one in seen.waiting]
+        say.write_table(("WAITING FOR", "POSITION", "TIER", "OWNER", "SINCE"), rows, "")
+        print()
     print(_requests(seen))
     return None
 
@@ -64,6 +70,7 @@ def _facts(seen: Report) -> Sequence[str]:
         words.line("trust", words.trust(mesh, time.time())),
         words.line("gpu", words.machine(seen.hardware)),
         words.line("engines", words.engines(seen.engines)),
+        words.line("sharing", words.sharing(seen.node.sharing)),
         words.line("requests", f"{_requests(seen)}; up {words.age(seen.node.uptime_s)}"),
     )
 

@@ -13,6 +13,16 @@ import msgspec
 from meshnode.errors import DecodeError
 
 
+class SharingReport(msgspec.Struct, frozen=True):
+    """`takes` and `paused` are all, own or none; `paused` is None while nobody's hand holds anything up."""
+
+    takes: str = "all"
+    paused: str | None = None
+    foreign: bool = True
+    schedule: tuple[str, ...] = ()
+    reserved_slots: int = 0
+
+
 class NodeReport(msgspec.Struct, frozen=True):
     id: str = ""
     short: str = ""
@@ -21,6 +31,7 @@ class NodeReport(msgspec.Struct, frozen=True):
     uptime_s: float = 0
     draining: bool = False
     owner: str = ""
+    sharing: SharingReport = SharingReport()
 
 
 class MeshReport(msgspec.Struct, frozen=True):
@@ -118,6 +129,16 @@ class PeerReport(msgspec.Struct, frozen=True):
     last_seen_s: float | None = None
 
 
+class WaitingReport(msgspec.Struct, frozen=True):
+    """A request that waits for a slot; `position` 1 is the next."""
+
+    engine: str = ""
+    owner: str = ""
+    tier: str = ""
+    position: int = 0
+    age_s: float = 0
+
+
 class RequestsReport(msgspec.Struct, frozen=True):
     running: int = 0
     queued: int = 0
@@ -136,6 +157,7 @@ class Report(msgspec.Struct, frozen=True):
     models: tuple[ModelReport, ...] = ()
     peers: tuple[PeerReport, ...] = ()
     requests: RequestsReport = RequestsReport()
+    waiting: tuple[WaitingReport, ...] = ()
 
 
 def read(document: Any) -> Report:

@@ -1,6 +1,7 @@
-"""The verbs of membership: invite, join, leave, `peers …`, `mesh …`. As app.py, they import what they need when called.
+"""The verbs of membership and sharing: invite, join, leave, pause, resume, `peers …`, `mesh …`. As app.py, they import
+what they need when called.
 
-Not for what a verb does: that is one call into membership.py, peers.py or mesh.py.
+Not for what a verb does: that is one call into membership.py, sharing.py, peers.py or mesh.py.
 """
 
 from __future__ import annotations
@@ -80,6 +81,32 @@ def leave(
         from meshnode.cli import membership
 
         membership.leave(place.place(home), force=force, as_json=as_json)
+
+
+def pause(
+    foreign_only: Annotated[
+        bool, typer.Option("--foreign-only", help="Go on with the requests of this machine's owner.")
+    ] = False,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Have this machine's engines take no new requests until `meshnode resume`. What runs goes on."""
+    from meshnode.cli import place
+
+    with reported(as_json):
+        from meshnode.cli import sharing
+
+        sharing.pause(place.find(home, None), foreign_only=foreign_only, as_json=as_json)
+
+
+def resume(home: HomeOption = None, as_json: JsonOption = False) -> None:
+    """Lift a pause. Settings and schedule still hold."""
+    from meshnode.cli import place
+
+    with reported(as_json):
+        from meshnode.cli import sharing
+
+        sharing.resume(place.find(home, None), as_json=as_json)
 
 
 @peers.callback(invoke_without_command=True)

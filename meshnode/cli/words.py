@@ -9,9 +9,11 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from urllib.parse import urlsplit
 
-from meshnode.cli.report import EngineReport, HardwareReport, MeshReport, ModelReport, PeerReport, Report
+from meshnode.cli.report import EngineReport, HardwareReport, MeshReport, ModelReport, PeerReport, Report, SharingReport
 
 LABEL_WIDTH = 10
+
+TAKES = {"all": "everybody's requests", "own": "only the owner's requests", "none": "no requests"}
 
 ROLES = {
     "serve": "be given jobs (serve)",
@@ -112,6 +114,19 @@ def remaining_s(until: str | None, now: float) -> float | None:
     except ValueError:
         return None
     return (end if end.tzinfo is not None else end.replace(tzinfo=UTC)).timestamp() - now
+
+
+def sharing(found: SharingReport) -> str:
+    """Whose requests the machine takes, and why not everybody's."""
+    why = ["paused: `meshnode resume` lifts it"] if found.paused else []
+    why += [] if found.foreign else ["sharing.foreign is off"]
+    why += [f"schedule {', '.join(found.schedule)}"] if found.schedule else []
+    kept = f"; {found.reserved_slots} slot{'s' * (found.reserved_slots != 1)} of each engine kept for the owner"
+    return (
+        TAKES.get(found.takes, found.takes)
+        + (f" ({'; '.join(why)})" if why else "")
+        + kept * bool(found.reserved_slots and found.takes == "all")
+    )
 
 
 def listed(names: Iterable[str], most: int) -> str:

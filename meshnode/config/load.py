@@ -22,6 +22,7 @@ from meshnode.config.gossip import GossipSection
 from meshnode.config.mesh import MeshSection
 from meshnode.config.node import NodeSection
 from meshnode.config.routing import RoutingSection
+from meshnode.config.sharing import SharingSection
 from meshnode.config.trust import TrustSection
 from meshnode.errors import ConfigError
 
@@ -41,6 +42,7 @@ class Config:
     routing: RoutingSection = field(default_factory=RoutingSection)
     cloud: CloudSection = field(default_factory=CloudSection)
     trust: TrustSection = field(default_factory=TrustSection)
+    sharing: SharingSection = field(default_factory=SharingSection)
     origins: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -55,6 +57,7 @@ SECTIONS: Mapping[str, type[Any]] = types.MappingProxyType(
         "routing": RoutingSection,
         "cloud": CloudSection,
         "trust": TrustSection,
+        "sharing": SharingSection,
     }
 )
 

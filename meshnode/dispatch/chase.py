@@ -20,7 +20,9 @@ from meshnode.errors import (
     DeadlineExceeded,
     FirstTokenTimedOut,
     NoPeerReachable,
+    NotShared,
     Overloaded,
+    Paused,
     PeerFailed,
     RequestError,
 )
@@ -177,7 +179,7 @@ class Chase:
         now = trio.current_time()
         if isinstance(error, Overloaded):
             self._around.router.refused(flight, error.retry_after_s, now)
-        elif error.elsewhere:
+        elif error.elsewhere and not isinstance(error, NotShared | Paused):
             self._around.router.failed(flight, now)
         else:
             self._around.router.cancelled(flight, now)
@@ -196,6 +198,6 @@ class Chase:
 
 
 def _fault(error: RequestError) -> Fault:
-    if isinstance(error, Overloaded):
+    if isinstance(error, Overloaded | NotShared | Paused):
         return Fault.FULL
     return Fault.BROKEN if error.elsewhere else Fault.FINAL

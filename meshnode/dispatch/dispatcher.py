@@ -97,8 +97,9 @@ class Dispatcher:
     async def dispatch(self, job: Job) -> Delivered:
         """Answer one request of this node's own clients. Raises RequestError when nobody could."""
         began = trio.current_time()
-        if job.hops_left != self._section.hops:
-            job = dataclasses.replace(job, hops_left=self._section.hops)
+        owner = job.owner or self._around.local.share.owner
+        if job.hops_left != self._section.hops or owner != job.owner:
+            job = dataclasses.replace(job, hops_left=self._section.hops, owner=owner)
         self.running += 1
         job = self.constrain(job)
         around, entry = self._around, self.journal.begin(job, began)

@@ -6,31 +6,45 @@ Every decision is the machine's (slots.admission); this wakes the waiters. Leavi
 from __future__ import annotations
 
 import itertools
+from typing import NamedTuple
 
 import trio
 
-from meshnode.errors import Overloaded
+from meshnode.errors import NotShared, Overloaded, Paused, RequestError
 from meshnode.model.job import Job
-from meshnode.slots.admission import Admission, Ask, Granted, Leave, Load, Refused, Resize
+from meshnode.slots.admission import Admission, Ask, Event, Granted, Leave, Load, Refused, Resize, Terms, Waiting
+
+
+class Place(NamedTuple):
+    """A slot, to be left with `ticket`. `position` in the queue as it was at entry; 0 where there was no wait."""
+
+    ticket: str
+    position: int
 
 
 class Gate:
-    """Slots of one engine. `await enter(job)` returns a ticket to `leave` with, exactly once."""
+    """Slots of one engine. `await enter(job)` returns a place to `leave`, exactly once."""
 
-    def __init__(self, admission: Admission) -> None:
+    def __init__(self, admission: Admission, slots: int, terms: Terms) -> None:
         self._admission = admission
+        self._slots = slots
+        self._terms = terms
         self._tickets = itertools.count(1)
         self._waiting: dict[str, trio.Event] = {}
         self._refused: dict[str, Refused] = {}
+        self._jobs: dict[str, str] = {}
 
-    async def enter(self, job: Job, engine: str) -> str:
-        """Wait for a slot. Raises Overloaded when the machine refuses, with when to come back."""
+    async def enter(self, job: Job, owner: str, engine: str) -> Place:
+        """Wait for a slot on `owner`'s account. Raises Overloaded, NotShared, Paused when the machine refuses."""
         ticket = str(next(self._tickets))
         granted = trio.Event()
         self._waiting[ticket] = granted
-        self._handle(Ask(ticket, job.deadline, job.priority, job.owner))
+        self._handle(Ask(ticket, job.deadline, job.priority, owner))
+        position = 0
         try:
             if not granted.is_set():
+                position = self._admission.position(ticket)
+                self._jobs[job.id] = ticket
                 await granted.wait()
         except trio.Cancelled:
             self.leave(ticket)
@@ -38,24 +52,40 @@ class Gate:
             raise
         finally:
             self._waiting.pop(ticket, None)
+            if position and self._jobs.get(job.id) == ticket:
+                del self._jobs[job.id]
         refused = self._refused.pop(ticket, None)
         if refused is not None:
-            raise Overloaded(f"{engine} is full: {refused.reason}", retry_after_s=refused.retry_after_s)
-        return ticket
+            raise _error(refused, engine)
+        return Place(ticket, position)
 
     def leave(self, ticket: str) -> None:
         """Give the slot, or the place in the queue, back."""
         self._handle(Leave(ticket))
 
-    def resize(self, slots: int) -> None:
-        """The engine runs `slots` requests at once from now on."""
-        self._handle(Resize(slots))
+    def adjust(self, slots: int, terms: Terms) -> None:
+        """The engine runs `slots` requests at once, and its machine's owner wants `terms`, from now on."""
+        if slots != self._slots:
+            self._slots = slots
+            self._handle(Resize(slots))
+        if terms is not self._terms:
+            self._terms = terms
+            self._handle(terms)
 
-    def load(self) -> Load:
-        """Slots and queue as they are now."""
-        return self._admission.snapshot(trio.current_time())
+    def load(self, *, own: bool = True) -> Load:
+        """Slots and queue as they are now, for the machine's owner or for others."""
+        return self._admission.snapshot(trio.current_time(), own=own)
 
-    def _handle(self, event: Ask | Leave | Resize) -> None:
+    def waiting(self) -> list[Waiting]:
+        """Who waits, next first."""
+        return self._admission.waiting(trio.current_time())
+
+    def position(self, job_id: str) -> int:
+        """The place in the queue of a job now; 0 for one that does not wait here."""
+        ticket = self._jobs.get(job_id)
+        return self._admission.position(ticket) if ticket is not None else 0
+
+    def _handle(self, event: Event) -> None:
         for command in self._admission.handle(event, trio.current_time()):
             match command:
                 case Granted(ticket):
@@ -63,3 +93,18 @@ class Gate:
                 case Refused(ticket):
                     self._refused[ticket] = command
                     self._waiting[ticket].set()
+
+
+def _error(refused: Refused, engine: str) -> RequestError:
+    if refused.reason == "foreign":
+        return NotShared("this machine takes only its owner's requests now")
+    if refused.reason == "paused":
+        return Paused("this machine is paused: it takes no requests now")
+    return Overloaded(f"{engine} is full: {_WHY[refused.reason]}", retry_after_s=refused.retry_after_s)
+
+
+_WHY = {
+    "full": "every slot is taken, and the queue is full",
+    "deadline": "the wait would be longer than the time that this request has",
+    "displaced": "its place in the queue went to a request that goes first",
+}

@@ -14,13 +14,14 @@ from meshnode.config.engine import EngineSection
 from meshnode.dialects.sse import StreamObserver
 from meshnode.dispatch import load
 from meshnode.dispatch.gate import Gate
+from meshnode.dispatch.share import Share
 from meshnode.errors import Draining, EngineFailed, Overloaded
 from meshnode.gossip.facts import Facts
 from meshnode.model.advert import ModelOffer
 from meshnode.model.answer import Answer
 from meshnode.model.job import Job
 from meshnode.routing import LocalState
-from meshnode.slots.admission import Admission, Load
+from meshnode.slots.admission import Admission, Load, Waiting
 
 
 class ServingEngine(Protocol):
@@ -94,7 +95,7 @@ class Local:
     """This node's engines, each behind its gate.
 
     `find` gives the engine for a model, needs and a prompt's tokens, None when there is none; `engines` all that are
-    known.
+    known; `share` says whose requests are taken, and whose each is.
     """
 
     def __init__(
@@ -102,17 +103,19 @@ class Local:
         section: EngineSection,
         find: Callable[[str, frozenset[str], int], ServingEngine | None],
         engines: Callable[[], Sequence[ServingEngine]],
+        share: Share,
     ) -> None:
+        self.share = share
         self._section = section
         self._find = find
         self._engines = engines
-        self._gates: dict[str, tuple[Gate, int]] = {}
+        self._gates: dict[str, Gate] = {}
         self.draining = False
 
     async def serve(self, job: Job) -> LocalAnswer:
         """Wait for a slot, ask the engine, return once its first bytes are here.
 
-        Raises RequestError: Overloaded, EngineFailed, ModelNotFound, Draining.
+        Raises RequestError: Overloaded, NotShared, Paused, EngineFailed, ModelNotFound, Draining.
         """
         if self.draining:
             raise Draining("this node is shutting down")
@@ -121,12 +124,14 @@ class Local:
             raise EngineFailed(f"no engine here serves {job.facts.model!r} now")
         asked_at = trio.current_time()
         gate = self._gate(engine)
+        account = self.share.account(job)
+        own = account == self.share.terms().owner
         try:
-            ticket = await gate.enter(job, engine.name)
+            place = await gate.enter(job, account, engine.name)
         except Overloaded as error:
-            error.load = load.write(gate.load())
+            error.load = load.write(gate.load(own=own))
             raise
-        held = [ticket]
+        held = [place.ticket]
 
         def release() -> None:
             if held:
@@ -146,16 +151,34 @@ class Local:
         except BaseException:
             release()
             raise
-        headers = {**inner.headers, "x-meshnode-queue-ms": str(queued_ms)}
-        return LocalAnswer(inner, first, release, headers, lambda: load.write(gate.load()))
+        headers = {
+            **inner.headers,
+            "x-meshnode-queue-ms": str(queued_ms),
+            "x-meshnode-queue-position": str(place.position),
+        }
+        return LocalAnswer(inner, first, release, headers, lambda: load.write(gate.load(own=own)))
 
     def facts(self) -> Facts | None:
-        """What neighbours are told of this node's load."""
-        return None if self.draining else load.of_node(self.load(engine) for engine in self._engines())
+        """What neighbours are told of this node's load, as it is for others than its owner."""
+        gates = (self._gate(engine) for engine in self._engines())
+        return None if self.draining else load.of_node(gate.load(own=False) for gate in gates)
 
     def load(self, engine: ServingEngine) -> Load:
         """Slots and queue of one engine."""
         return self._gate(engine).load()
+
+    def waiting(self) -> list[tuple[str, Waiting]]:
+        """Who waits, by the engine's name, next first."""
+        return [(name, one) for name, gate in self._gates.items() for one in gate.waiting()]
+
+    def position(self, job_id: str) -> int:
+        """The place in a queue here of a job that waits; 0 for one that does not."""
+        return next((place for gate in self._gates.values() if (place := gate.position(job_id))), 0)
+
+    def review(self) -> None:
+        """The owner's terms changed: whoever waits and is not welcome any more is told at once."""
+        for engine in self._engines():
+            self._gate(engine)
 
     def state(self) -> LocalState:
         """What this node's engines can take now, by model; of several that have it, the one that waits least."""
@@ -170,11 +193,11 @@ class Local:
         return LocalState(models)
 
     def _gate(self, engine: ServingEngine) -> Gate:
-        found = self._gates.get(engine.name)
+        terms, found = self.share.terms(), self._gates.get(engine.name)
         if found is None:
-            found = (Gate(Admission(engine.slots, self._section.queue_min)), engine.slots)
-            self._gates[engine.name] = found
-        elif found[1] != engine.slots:
-            found[0].resize(engine.slots)
-            self._gates[engine.name] = (found[0], engine.slots)
-        return found[0]
+            ageing_s = self.share.ageing_s
+            admission = Admission(engine.slots, self._section.queue_min, ageing_s, terms)
+            found = self._gates[engine.name] = Gate(admission, engine.slots, terms)
+        else:
+            found.adjust(engine.slots, terms)
+        return found

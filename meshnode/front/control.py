@@ -56,6 +56,10 @@ class Forget(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     node: Whom
 
 
+class Pause(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    foreign_only: bool = False
+
+
 Deed = Callable[[Control, Any], Awaitable[Mapping[str, Any]]]
 
 ROUTES: Mapping[str, tuple[type[msgspec.Struct], Deed]] = {
@@ -66,6 +70,8 @@ ROUTES: Mapping[str, tuple[type[msgspec.Struct], Deed]] = {
     "/mesh/peers/revoke": (Revoke, lambda control, asked: control.revoke(asked.node, asked.keep_invited)),
     "/mesh/peers/trust": (Trust, lambda control, asked: control.trust(asked.node, asked.name)),
     "/mesh/peers/forget": (Forget, lambda control, asked: control.forget(asked.node)),
+    "/mesh/pause": (Pause, lambda control, asked: control.pause(asked.foreign_only)),
+    "/mesh/resume": (Nothing, lambda control, _: control.resume()),
     "/mesh/doctor": (Nothing, lambda control, _: control.doctor()),
 }
 

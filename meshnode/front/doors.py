@@ -17,8 +17,9 @@ from meshnode.model.job import Job
 
 
 class Control(Protocol):
-    """What the person at this machine may have the node do to its membership. Everything raises MeshnodeError; what
-    comes back is a JSON object. `node` is a name, the short form or the whole id, and must mean one node."""
+    """What the person at this machine may have the node do to its membership, and to its engines. Everything raises
+    MeshnodeError; what comes back is a JSON object. `node` is a name, the short form or the whole id, and must mean one
+    node."""
 
     async def invite(
         self, expires_s: float | None, roles: tuple[str, ...] | None, owner: str, root: bool
@@ -42,6 +43,12 @@ class Control(Protocol):
 
     async def forget(self, node: str) -> Mapping[str, Any]:
         """Drop pins, bars and what is remembered of a node."""
+
+    async def pause(self, foreign_only: bool) -> Mapping[str, Any]:
+        """Take nobody's new requests on this machine's engines, or only its owner's."""
+
+    async def resume(self) -> Mapping[str, Any]:
+        """Lift a pause."""
 
     async def doctor(self) -> Mapping[str, Any]:
         """Have the linked peers dial this node."""

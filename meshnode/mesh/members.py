@@ -92,3 +92,8 @@ def _allowed(advert: Advert, member: Peer) -> Advert:
     if (models, relay, owner) == (advert.models, advert.relay, advert.owner):
         return advert
     return msgspec.structs.replace(advert, models=models, relay=relay, owner=owner)
+
+
+def owner_of(member: Peer | None) -> str:
+    """Whose machine a node is as its certificate says; "" where none does."""
+    return member.certificate.owner if member is not None and member.certificate is not None else ""

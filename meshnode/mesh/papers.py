@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -34,6 +35,10 @@ logger = log.get("mesh")
 
 AGAIN_S = 30.0
 """After a disk that took nothing, before it is tried again."""
+
+
+_read = lru_cache(maxsize=8)(read_membership)
+"""This node's own certificates are looked at with every request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +96,7 @@ class Papers:
     @property
     def certificate(self) -> MembershipCertificate | None:
         """What the chain says of this node."""
-        return read_membership(self.chain[0]) if self.chain else None
+        return _read(self.chain[0]) if self.chain else None
 
     @property
     def roles(self) -> frozenset[Role]:

@@ -68,7 +68,7 @@ class Advert(msgspec.Struct, frozen=True, omit_defaults=True):
 
     Order of two adverts of one node is (incarnation, sequence). `lifetime_s` counts from receipt on the receiver's
     monotonic clock. `host` is an opaque tag of the machine: loopback addresses are dialled only where it is equal.
-    `owner_only`: it serves requests of its owner alone.
+    `owner_only`: it serves requests of its owner alone; `paused`: nobody's now.
     `gone` marks a tombstone. `chain` is what makes the node a member, as identity packs it.
     """
 
@@ -91,6 +91,7 @@ class Advert(msgspec.Struct, frozen=True, omit_defaults=True):
     owner_only: bool = False
     relay: bool = True
     draining: bool = False
+    paused: bool = False
     gone: bool = False
     chain: Annotated[bytes, Meta(max_length=MAX_CHAIN_BYTES)] = b""
 

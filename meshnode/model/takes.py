@@ -1,4 +1,4 @@
-"""Whose requests a node takes at the moment: a word that adverts, admission and routing share.
+"""Whose requests a node takes at the moment: a word that admission and what is told of it share.
 
 Not for why (slots.sharing): a pause, a schedule or the machine's settings.
 """
@@ -9,13 +9,8 @@ import enum
 
 
 class Takes(enum.IntEnum):
-    """Larger is stricter. A number that an advert holds and nobody here knows is read as nobody's."""
+    """Larger is stricter."""
 
     EVERYBODYS = 0
     OWN = 1
     NOBODYS = 2
-
-    @classmethod
-    def read(cls, number: int) -> Takes:
-        """What an advert's number means."""
-        return cls(min(max(number, 0), cls.NOBODYS))

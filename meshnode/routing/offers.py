@@ -20,8 +20,8 @@ from meshnode.routing.path import MOST_HOPS, Tree
 
 class Exclusion(NamedTuple):
     """Why a node does not serve a job. `code` is one of model, feature, context, quant, label, isolation, price,
-    draining, engine, unreachable, hops, passed, breaker, deadline; `text` says it in words that fit behind the node's
-    name."""
+    draining, paused, engine, unreachable, hops, passed, breaker, deadline; `text` says it in words that fit behind the
+    node's name."""
 
     node: NodeId
     code: str
@@ -78,6 +78,8 @@ class Offers:
             standing = None
             if advert.draining:
                 standing = Exclusion(node, "draining", "is shutting down")
+            elif advert.paused:
+                standing = Exclusion(node, "paused", "takes no requests now")
             elif way is None:
                 standing = Exclusion(node, "unreachable", "cannot be reached over any path")
             from_here = _Seen(view, section, way or (0.0, MOST_HOPS + 1), node in trusted, standing)

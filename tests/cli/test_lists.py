@@ -41,7 +41,8 @@ def test_what_other_machines_say_cannot_steer_the_terminal(cli: CliRunner, home:
 def test_ps_shows_engines_and_requests(cli: CliRunner, home: Path) -> None:
     lines = cli.invoke(app, ["ps", "--home", str(home)]).stdout.splitlines()
     assert lines[1].split() == ["ollama", "ready", "llama3:8b", "1", "4", "2"]
-    assert lines[2] == "1 running, 2 queued, 30 answered, 4 failed"
+    assert lines[4].split() == ["ollama", "1", "low", "ann", "4", "s"]
+    assert lines[-1] == "1 running, 2 queued, 30 answered, 4 failed"
 
 
 @pytest.mark.parametrize(
@@ -50,7 +51,7 @@ def test_ps_shows_engines_and_requests(cli: CliRunner, home: Path) -> None:
         ("status", STATUS),
         ("models", STATUS["models"]),
         ("peers", STATUS["peers"]),
-        ("ps", {"engines": STATUS["engines"], "requests": STATUS["requests"]}),
+        ("ps", {"engines": STATUS["engines"], "waiting": STATUS["waiting"], "requests": STATUS["requests"]}),
     ],
 )
 def test_json_is_what_the_node_said(cli: CliRunner, home: Path, command: str, printed: object) -> None:

@@ -66,11 +66,12 @@ async def test_an_answer_s_end_and_a_refusal_tell_the_load(
         nodes = await row(where, *names, engine=engine)
         asker, server = nodes[0], nodes[-1]
         async with trio.open_nursery() as nursery:
-            for _ in range(3):
-                # One runs and two wait: twice as many as slots.
+            # One runs and two wait, twice as many as slots: one of each owner, or the other would make room.
+            for _ in range(2):
                 nursery.start_soon(partial(server.ask_whole, "m", timeout_s=600.0))
             await engine.until_busy()
-            await trio.testing.wait_all_tasks_blocked()
+            nursery.start_soon(partial(asker.ask_whole, "m", timeout_s=600.0))
+            await trio.sleep(0.5)
             with pytest.raises(Overloaded) as caught:
                 await asker.ask("m")
             assert load.read({load.HEADER: caught.value.load}) is not None

@@ -106,6 +106,12 @@ class Obedient:
     async def forget(self, node: str) -> Mapping[str, Any]:
         return self._told(node=node)
 
+    async def pause(self, foreign_only: bool) -> Mapping[str, Any]:
+        return self._told(takes="own" if foreign_only else "none")
+
+    async def resume(self) -> Mapping[str, Any]:
+        return self._told(takes="all")
+
     async def doctor(self) -> Mapping[str, Any]:
         return self._told(peers=0)
 

@@ -132,6 +132,8 @@ CONTROL: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("/mesh/peers/revoke", {"node": "attic", "keep_invited": True}, {"node": "attic", "keep_invited": True}),
     ("/mesh/peers/trust", {"node": "attic", "name": "loft"}, {"node": "attic", "name": "loft"}),
     ("/mesh/peers/forget", {"node": "attic"}, {"node": "attic"}),
+    ("/mesh/pause", {"foreign_only": True}, {"takes": "own"}),
+    ("/mesh/resume", {}, {"takes": "all"}),
     ("/mesh/doctor", {}, {"peers": 0}),
 ]
 """Every control route with a body and what the fake answers to it."""

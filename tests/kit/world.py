@@ -13,6 +13,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import msgspec
 import pytest
 import trio
 
@@ -24,16 +25,19 @@ from meshnode.dispatch.dispatcher import Dispatcher, Surroundings
 from meshnode.dispatch.inbound import Inbound
 from meshnode.dispatch.leases import Leases
 from meshnode.dispatch.local import Local
+from meshnode.dispatch.share import Share, Standing
 from meshnode.dispatch.watch import Watch
 from meshnode.gossip.facts import Facts
 from meshnode.identity import Issuer, Mesh, MeshRoot, NodeKey, Role
 from meshnode.keep.home import Home, Membership
 from meshnode.mesh.member import Member
+from meshnode.mesh.members import owner_of
 from meshnode.mesh.mesh import Work
 from meshnode.model.advert import Advert, ModelOffer
 from meshnode.model.ids import NodeId
 from meshnode.model.job import NO_WISHES, Job, Label, Privacy, Wishes
 from meshnode.model.names import same_model
+from meshnode.model.takes import Takes
 from meshnode.observe.metrics import Metrics
 from meshnode.routing import Router, Seen
 from meshnode.testing.virtual import VirtualNet
@@ -193,6 +197,7 @@ class Papers:
     by: str = ""
     root: bool = False
     none: bool = False
+    owner: str = ""
 
 
 class Wall:
@@ -241,11 +246,6 @@ class World:
         self._prepare(home, key, config.mesh.trust, papers if papers is not None else Papers())
         engines = [engine] if engine is not None else []
         router = Router(config.dispatch, config.routing)
-        local = Local(
-            config.engine,
-            lambda model, needs, _: next((e for e in engines if same_model(model, e.model)), None),
-            lambda: engines,
-        )
         serving: list[Inbound] = []
 
         def hear(node: NodeId, facts: Facts) -> None:
@@ -253,8 +253,18 @@ class World:
 
         member = Member(
             home, key, config, self.net.pipes(name, listens=listens),
-            Work(lambda link, stream: serving[0].serve(link, stream), local.facts, hear), Random(self._seed),
+            Work(lambda link, stream: serving[0].serve(link, stream), lambda: local.facts(), hear), Random(self._seed),
         )  # fmt: skip
+        share = Share(
+            config.sharing, Standing(member.me, lambda: member.owner, lambda node: owner_of(member.mesh.member(node)))
+        )
+        local = Local(
+            config.engine,
+            lambda model, needs, _: next((e for e in engines if same_model(model, e.model)), None),
+            lambda: engines,
+            share,
+        )
+        share.changed = lambda: self._share_changed(name)
         around = Surroundings(
             member.me, config.mesh.relay, member.view, member.link, router, local, Metrics(),
             lambda node, role: role in member.roles(node), lambda: member.mesh.tunnels, config.mesh.relay_class,
@@ -267,13 +277,21 @@ class World:
         node = WorldNode(name, home, member, dispatcher, serving[0], local, router, around, sharing)
         self.nodes[name] = node
         await self._nursery.start(self._live, node, watch)
-        member.describe(
-            Advert(
+        member.describe(Advert(
                 bytes(key.id), member.mesh_id, 0, 0, 1, name=name, addresses=member.addresses,
                 models=engine.offers if engine is not None else (),
-            )
-        )  # fmt: skip
+        ))  # fmt: skip
+        self._share_changed(name)
         return node
+
+    def _share_changed(self, name: str) -> None:
+        node = self.nodes[name]
+        node.local.review()
+        told = node.member.view().adverts[node.id]
+        takes = node.local.share.takes
+        node.member.describe(
+            msgspec.structs.replace(told, owner_only=takes is Takes.OWN, paused=takes is Takes.NOBODYS)
+        )
 
     async def kill(self, name: str) -> None:
         """The node's process is gone at once: its connections close, nothing is said."""
@@ -288,7 +306,9 @@ class World:
                 if home.tofu_secret() is None:
                     home.save_tofu_secret(self.mesh_secret)
         elif not papers.none and home.membership(key) is None:
-            chain = self._issuer(papers.by).issue(key.id, int(time.time()), self._seed, roles=papers.roles)
+            chain = self._issuer(papers.by).issue(
+                key.id, int(time.time()), self._seed, roles=papers.roles, owner=papers.owner
+            )
             home.save_membership(Membership(self.mesh, chain, self.root.seed if papers.root else None))
 
     def _issuer(self, by: str) -> Issuer:
