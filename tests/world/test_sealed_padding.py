@@ -43,7 +43,7 @@ async def sizes_seen(
         # Which nodes may have it is routing's affair; here it has been chosen.
         job = a.job("m", label=label)
         envelope = wire.envelope_of(job, 1, c.id, trio.current_time())
-        answer = await remote.ask(tunnel.link, envelope, job.body, a.id, "c")
+        answer = await remote.ask(tunnel.link, envelope, job.body, a.id, "c", leases=a.around.leases)
         arrived = LinkStream.arrived
 
         def note(stream: LinkStream, data: bytes, flow: int) -> None:
