@@ -27,13 +27,16 @@ from meshnode.dispatch.dispatcher import Dispatcher, Surroundings
 from meshnode.dispatch.inbound import Inbound
 from meshnode.dispatch.leases import Leases
 from meshnode.dispatch.local import Local
+from meshnode.dispatch.outside import Outside
 from meshnode.dispatch.share import Share, Standing
 from meshnode.dispatch.watch import Watch
 from meshnode.engine import Engines, memory
+from meshnode.engine.cloud import providers
 from meshnode.errors import EngineUnavailable
 from meshnode.gossip.facts import Facts
 from meshnode.keep.home import Home, default_home
 from meshnode.keep.receipts import Receipts
+from meshnode.keep.spending import load_spent, save_spent
 from meshnode.mesh.addresses import bound_host, join, own_name, reachable
 from meshnode.mesh.discover import Listening
 from meshnode.mesh.member import Member, Pipes
@@ -47,6 +50,7 @@ from meshnode.net import open_listeners
 from meshnode.observe.metrics import Metrics
 from meshnode.presence import Presence
 from meshnode.routing import Router, Seen
+from meshnode.routing.fallback import Fallback
 from meshnode.version import __version__
 
 TOMBSTONE_S = 0.2
@@ -151,6 +155,8 @@ class Node(AbstractAsyncContextManager["Node"]):
                         await mesh.start(self._watch.run)
                         await mesh.start(self.sharing.run)
                         await mesh.start(self._leases.run)
+                        if self.outside is not None:
+                            await mesh.start(self.outside.run)
                         mesh.start_soon(self._watch_memory)
                         mesh.start_soon(self.local.share.run)
                         stop = trio.Event()
@@ -189,6 +195,8 @@ class Node(AbstractAsyncContextManager["Node"]):
         )
         share.changed = self._share_changed
         self.local = Local(config.engine, self.engines.find, self.engines.engines, share)
+        self._watch = Watch()
+        self.outside = await self._cloud()
         around = Surroundings(
             me=key.id,
             relays=config.mesh.relay,
@@ -204,8 +212,8 @@ class Node(AbstractAsyncContextManager["Node"]):
             leases=self._leases,
             connect_s=config.dispatch.connect_s,
             clerk=Clerk(key.id, key.sign, self._offer, self.receipts) if config.trust.receipts else None,
+            outside=self.outside,
         )
-        self._watch = Watch()
         self.dispatcher = Dispatcher(around, config.dispatch, self._watch, SystemRandom())
         self.sharing = Coalescer(self.dispatcher, config.dispatch)
         seen = Seen(config.dispatch.seen_jobs, config.dispatch.seen_s)
@@ -215,6 +223,15 @@ class Node(AbstractAsyncContextManager["Node"]):
         self.presence = Presence(self)
         self.asgi = front.make_asgi(self.presence.doors(self.home.control_secret()), config.front)
         self._describe()
+
+    async def _cloud(self) -> Outside | None:
+        """Commercial APIs to ask last. Raises ConfigError where one is configured that cannot be used."""
+        section, path = self.config.cloud, self.home.path / "cloud-spent"
+        if not section.providers:
+            return None
+        accounts = providers(section, os.environ)
+        fallback = Fallback(section, await trio.to_thread.run_sync(load_spent, path))
+        return Outside(fallback, accounts, partial(save_spent, path), self._watch, self.config.dispatch)
 
     async def _open_pipes(self) -> Pipes:
         section = self.config.mesh

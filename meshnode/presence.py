@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
-from meshnode.dialects import ModelCard, cards, with_aliases
+from meshnode.dialects import ModelCard, cards, with_aliases, with_outside
 from meshnode.dispatch import journal
 from meshnode.engine import Memory
 from meshnode.errors import BadRequest
@@ -91,7 +91,8 @@ class Presence:
     def cards(self) -> list[ModelCard]:
         """Models that can be reached now."""
         view = self._view()
-        return with_aliases(cards(view, self._created), self._node.router.aliases.models(), self._created)
+        known = with_aliases(cards(view, self._created), self._node.router.aliases.models(), self._created)
+        return with_outside(known, self._node.config.cloud.models(), self._created)
 
     def model_names(self) -> list[str]:
         """Their names."""
@@ -142,6 +143,7 @@ class Presence:
             "peers": self.peers(),
             "requests": self._requests(),
             "receipts": node.receipts.status(),
+            "cloud": node.outside.state() if node.outside is not None else None,
         }
 
     def graph(self) -> dict[str, Any]:

@@ -169,3 +169,31 @@ async def test_leaving_lets_answers_in_flight_finish(tmp_path: Path, engine: Fak
         nursery.start_soon(ask, int(node.api.rpartition(":")[2]), node.models()[0])
         await engine.started(1)
     assert statuses == [200]
+
+
+async def test_a_commercial_api_is_asked_last_and_only_by_this_node(
+    tmp_path: Path, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ACME_KEY", "secret-of-acme")
+    model = {"name": "large", "model": "fake-model", "input_price": 1.0, "output_price": 2.0}
+    provider = {"name": "acme", "url": engine.url, "key_env": "ACME_KEY", "models": [model]}
+    config = load(flags={
+        "front": {"api": "127.0.0.1:0"}, "mesh": {"listen": "127.0.0.1:0"}, "engine": {"engines": ("none",)},
+        "node": {"name": "here"}, "cloud": {"providers": [provider], "label": "internal", "budget": 1.0},
+    })  # fmt: skip
+    async with Node(config, home=tmp_path / "home") as node:
+        assert node.models() == ["large"]
+        reply = await node.chat("large", "hi", max_tokens=4)
+        assert (reply.text, reply.route["node"]) == ("t0 t1 t2 t3 ", "acme")
+        async with node.stream("large", "hi", max_tokens=4) as chunks:
+            assert "".join([text async for text in chunks]) == "t0 t1 t2 t3 "
+        assert [record.headers["authorization"] for record in engine.records] == ["Bearer secret-of-acme"] * 2
+        cloud = node.status()["cloud"]
+        assert cloud["providers"] == ["acme"] and 0 < cloud["left"] < 1
+        left = cloud["left"]
+        _, page = await get(node, "/mesh/status")
+        assert b"secret-of-acme" not in page
+    async with Node(config, home=tmp_path / "home") as node:
+        assert node.status()["cloud"]["left"] == left
+        with pytest.raises(ModelNotFound):
+            await node.chat("other", "hi")

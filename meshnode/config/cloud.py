@@ -56,3 +56,9 @@ class CloudSection:
     usual_tokens: Positive = 4096
     # To connect: a provider is farther away than an engine.
     connect_timeout_s: Seconds = 10.0
+
+    def models(self) -> dict[str, int]:
+        """Names that may be asked for, with the context of each; none while nothing may be spent."""
+        if not self.budget:
+            return {}
+        return {model.name: model.context for provider in self.providers for model in provider.models}

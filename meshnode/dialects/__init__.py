@@ -5,7 +5,7 @@ Not for sending (front) nor for serving (engine). Counterparts: model.job, model
 
 from meshnode.dialects.demands import read_demands
 from meshnode.dialects.facts import CHAT, COMPLETION, EMBEDDINGS, read_facts, rewrite_model
-from meshnode.dialects.openai import ModelCard, cards, model_body, model_list, not_found, with_aliases
+from meshnode.dialects.openai import ModelCard, cards, model_body, model_list, not_found, with_aliases, with_outside
 from meshnode.dialects.sse import (
     KEEPALIVE,
     StreamEnd,
@@ -41,4 +41,5 @@ __all__ = [
     "rewrite_model",
     "to_wire",
     "with_aliases",
+    "with_outside",
 ]

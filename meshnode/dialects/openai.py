@@ -68,6 +68,15 @@ def with_aliases(
     return [shown[name] for name in sorted(shown)]
 
 
+def with_outside(offered: Sequence[ModelCard], outside: Mapping[str, int], created: int = 0) -> list[ModelCard]:
+    """The cards with those models that only a commercial API has, of these contexts: it is asked where nobody of the
+    mesh can answer, so that a name that the mesh has stays the mesh's."""
+    shown = {card.id: card for card in offered}
+    for name, context in outside.items():
+        shown.setdefault(name, ModelCard(name, context, created=created, owned_by="outside"))
+    return [shown[name] for name in sorted(shown)]
+
+
 def model_object(card: ModelCard) -> dict[str, Any]:
     """OpenAI's object, with the context window in every spelling that clients look for."""
     shown: dict[str, Any] = {

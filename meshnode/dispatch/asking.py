@@ -58,10 +58,10 @@ async def ask(around: Surroundings, job: Job, sent_as: str, order: Try, flight: 
         path, privacy = ways.passed(way, answer.headers), way.privacy
         if clerk is not None:
             answer = await clerk.expected(answer, sent, path[-1])
-    return Tried(answer, await _first(answer), path, privacy, order, flight)
+    return Tried(answer, await first_of(answer), path, privacy, order, flight)
 
 
-async def _first(answer: Answer) -> bytes:
+async def first_of(answer: Answer) -> bytes:
     """The first bytes of its body, which its maker has waited for. Raises what a stream that begins with an error
     says: that is no answer yet, and another server may have one."""
     try:

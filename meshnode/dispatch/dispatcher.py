@@ -39,6 +39,7 @@ from meshnode.routing.usual import Usual
 
 if TYPE_CHECKING:
     from meshnode.dispatch.clerk import Clerk
+    from meshnode.dispatch.outside import Outside
     from meshnode.mesh.tunnels import Tunnels
     from meshnode.model.job import Job
     from meshnode.model.view import View
@@ -59,7 +60,8 @@ class Surroundings:
     `link` gives the live link to a neighbour, `tunnels` the virtual links of the present membership; `relay_class` is
     how requests pass relays unless they say it themselves; `may(node, role)` says whether a node's certificate gives it
     a role; `asked(node)` hears of each request to another node; `connect_s` is how long a way to a server may take;
-    `clerk` signs for answers and keeps others' receipts, None where nobody shall.
+    `clerk` signs for answers and keeps others' receipts, None where nobody shall; `outside` asks commercial APIs, None
+    where there are none.
     """
 
     me: NodeId
@@ -76,6 +78,7 @@ class Surroundings:
     leases: Leases
     connect_s: float
     clerk: Clerk | None = None
+    outside: Outside | None = None
 
 
 class Dispatcher:
@@ -115,10 +118,10 @@ class Dispatcher:
                     del plan
             pursuit = self._pursuit(job, plan)
             tried = await self._first_that_answers(job, pursuit, entry, began)
+        except RequestError as refused:
+            return await self._outside(job, entry, refused)
         except BaseException as error:
-            outcome = error_code(error)
-            entry.ended(trio.current_time(), outcome)
-            self._settle("", "", outcome)
+            self._lost(entry, error)
             raise
         node = around.view().name(tried.path[-1])
         around.metrics.first_token(tried.order.attempt.model, node, trio.current_time() - began)
@@ -126,6 +129,27 @@ class Dispatcher:
         tried = continuing(Origin(around, self._section, self._retries, self._rng), job, tried, entry)
         patience = Patience(job.wishes.silence_s or self._section.silence_s, job.deadline)
         return Delivered(tried, headers, patience, self._watch, ended)
+
+    async def _outside(self, job: Job, entry: Entry, refused: RequestError) -> Delivered:
+        """The answer of a commercial API, where one may be asked. Raises `refused` where none may."""
+
+        def settled(model: str, provider: str, outcome: str) -> None:
+            entry.ended(trio.current_time(), outcome)
+            self._settle(model, provider, outcome)
+
+        outside = self._around.outside
+        try:
+            if outside is None:
+                raise refused
+            return await outside.dispatch(job, refused, entry, settled)
+        except BaseException as error:
+            self._lost(entry, error)
+            raise
+
+    def _lost(self, entry: Entry, error: BaseException) -> None:
+        outcome = error_code(error)
+        entry.ended(trio.current_time(), outcome)
+        self._settle("", "", outcome)
 
     def constrain(self, job: Job) -> Job:
         """The job under the rules of the alias that it names."""

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from meshnode.config.cloud import CloudModel, CloudProvider, CloudSection
+from meshnode.errors import ContextExceeded, ModelNotFound, RequestError
 from meshnode.model.job import Facts, Job, Label
 from meshnode.model.names import same_model
 
@@ -34,6 +35,12 @@ class Spent:
 
     day: int = 0
     micro: int = 0
+
+
+def worth_asking(refused: RequestError) -> bool:
+    """Whether what the mesh ended with may be cured outside it: another server, or a model or context that no node
+    has. A request that is wrong, forbidden or out of time is so everywhere."""
+    return refused.elsewhere or isinstance(refused, ModelNotFound | ContextExceeded)
 
 
 class Fallback:
@@ -86,6 +93,13 @@ class Fallback:
     def _fault(self, job: Job, model: CloudModel, most: int, day: int) -> str:
         if job.label not in _OPENNESS[self._section.label]:
             return f"is outside the mesh, and the request is {job.label.value}"
+        if job.demands.own_machines:
+            return "is nobody's own machine"
+        if job.demands.quant_bits:
+            return "does not say how its weights are quantised"
+        price = round(max(model.input_price, model.output_price) * MICRO)
+        if job.demands.most_price_micro is not None and price > job.demands.most_price_micro:
+            return "costs more than the request allows"
         missing = sorted(job.facts.needs - set(model.features))
         if missing:
             return f"is not configured for {', '.join(missing)}"

@@ -6,10 +6,10 @@ from tests.mutants.mutant import Mutant
 
 MUTANTS = (
     Mutant(
-        rule="one attempt of a job is served once, whatever its headers say",
+        rule="one attempt of a job passes a relay once, whatever its headers say",
         file="dispatch/inbound.py",
-        text="if not self._seen.first(",
-        instead="if False and not self._seen.first(",
+        text='if kind == "relay" and not self._seen.first(',
+        instead='if False and kind == "relay" and not self._seen.first(',
         tests=("tests/dispatch/test_inbound.py",),
     ),
     Mutant(
