@@ -41,7 +41,7 @@ from meshnode.mesh.addresses import bound_host, join, own_name, reachable
 from meshnode.mesh.discover import Listening
 from meshnode.mesh.member import Member, Pipes
 from meshnode.mesh.members import owner_of
-from meshnode.mesh.mesh import Work
+from meshnode.mesh.work import Work
 from meshnode.model.advert import Advert, ModelOffer
 from meshnode.model.ids import NodeId
 from meshnode.model.names import same_model
@@ -49,6 +49,7 @@ from meshnode.model.takes import Takes
 from meshnode.net import open_listeners
 from meshnode.observe.metrics import Metrics
 from meshnode.presence import Presence
+from meshnode.proofs import Proofs
 from meshnode.routing import Router, Seen
 from meshnode.routing.fallback import Fallback
 from meshnode.version import __version__
@@ -155,6 +156,7 @@ class Node(AbstractAsyncContextManager["Node"]):
                         await mesh.start(self._watch.run)
                         await mesh.start(self.sharing.run)
                         await mesh.start(self._leases.run)
+                        await mesh.start(self.proofs.run)
                         if self.outside is not None:
                             await mesh.start(self.outside.run)
                         mesh.start_soon(self._watch_memory)
@@ -186,6 +188,9 @@ class Node(AbstractAsyncContextManager["Node"]):
         self.router = Router(config.dispatch, config.routing)
         self.engines = Engines(config.engine, self.home.models, self._describe)
         self.memory = await trio.to_thread.run_sync(memory)
+        self.proofs = Proofs(
+            key, config.trust, self.home.path, self.engines.files, lambda: self.member.mesh, self._describe
+        )
         self.member = Member(self.home, key, config, await self._open_pipes(), self._work(), SystemRandom())
         self.receipts = Receipts(self.home.path, config.trust, key.id, key.sign)
         self._leases = Leases()
@@ -248,7 +253,7 @@ class Node(AbstractAsyncContextManager["Node"]):
         def hear(node: NodeId, facts: Facts) -> None:
             self.router.heard(self.member.view(), node, facts, trio.current_time())
 
-        return Work(self._serve, lambda: self.local.facts(), hear)
+        return Work(self._serve, lambda: self.local.facts(), hear, self.proofs.serve)
 
     def _share_changed(self) -> None:
         self.local.review()
@@ -261,10 +266,11 @@ class Node(AbstractAsyncContextManager["Node"]):
         return next((offer for offer in self._offers() if same_model(model, offer.name)), None)
 
     def _offers(self) -> tuple[ModelOffer, ...]:
-        return self.engines.advertised()
+        return self.proofs.marked(self.engines.advertised())
 
     def _describe(self) -> None:
         """Tell the mesh what is true of this node now."""
+        offers = self._offers()
         advert = Advert(
             id=bytes(self.id),
             mesh=self.member.membership.mesh.id,
@@ -274,7 +280,8 @@ class Node(AbstractAsyncContextManager["Node"]):
             name=self.name[:128],
             version=__version__,
             addresses=self.member.addresses,
-            models=self._offers(),
+            models=offers,
+            posture=self.proofs.posture(offers),
             hardware=self.memory.hardware,
             owner=self.member.owner,
             price_micro_per_mtok=self.config.node.price_micro_per_mtok,

@@ -200,6 +200,8 @@ for verb in (verbs.invite, verbs.join, verbs.leave, verbs.pause, verbs.resume):
     app.command()(verb)
 app.add_typer(verbs.mesh, name="mesh")
 app.add_typer(evidence.receipts, name="receipts")
+app.add_typer(evidence.weights, name="weights")
+app.add_typer(evidence.attest, name="attest")
 
 
 @app.command()

@@ -48,7 +48,7 @@ def trust(daemon: Daemon, node: str, name: str, as_json: bool) -> None:
     _say(f"{_named(done)} is pinned" + ("" if done.get("changed", True) else " already"))
     _say(f"its whole id is {done['node']}: compare it with what `meshnode mesh show` prints there")
     if done.get("trust") == "ca":
-        _say("with --trust ca every member of the mesh is believed anyway: pins count with --trust pinned")
+        _say("it may now be given sensitive requests; who is a member is judged by pins with --trust pinned alone")
     return None
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import enum
 import math
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -46,7 +47,8 @@ class Engine:
     """An OpenAI-compatible server at one URL.
 
     `offers` is what it serves as of the last `refresh`, `lost` what it served until it went down, `slots` how many
-    requests it runs at once, `state` and `detail` what people are told. A kind that says more of itself overrides
+    requests it runs at once, `files` where weights of its models are on this machine, as far as it says it; `state`
+    and `detail` what people are told. A kind that says more of itself overrides
     `describe`.
     """
 
@@ -59,6 +61,7 @@ class Engine:
         self.name = name or f"{self.kind}@{client.url.partition('://')[2]}"
         self.offers: tuple[ModelOffer, ...] = ()
         self.lost: tuple[ModelOffer, ...] = ()
+        self.files: Mapping[str, Path] = {}
         self.slots = section.default_slots
         self.state = State.STARTING
         self.detail = ""

@@ -99,6 +99,10 @@ class Engines:
         lost = {offer.name: offer for engine in self.engines() for offer in engine.lost if offer.name not in names}
         return (*offers, *lost.values())[:MAX_OFFERS]
 
+    def files(self) -> dict[str, Path]:
+        """Where the weights of models are, as far as engines of this machine say it."""
+        return {name: path for engine in self.engines() for name, path in engine.files.items()}
+
     def find(self, model: str, needs: Set[str] = frozenset(), context: int = 0) -> Engine | None:
         """The engine to serve `model`: ready, able to do `needs` (words of FEATURES), with at least `context` tokens
         for a request where it is known; among several the least busy. None when there is none."""

@@ -11,6 +11,7 @@ from typing import Any
 
 from meshnode.model.advert import Advert
 from meshnode.model.ids import NodeId
+from meshnode.model.posture import Posture
 from meshnode.model.view import View
 from meshnode.routing import Tree
 
@@ -69,7 +70,9 @@ class Overview:
             "slots": sum(offer.slots for offer in advert.models if not offer.down),
             "queue": None,
             "owner": advert.owner,
-            "posture": advert.posture,
+            # What was verified here; its own word stands beside it and counts for nothing.
+            "posture": view.postures.get(node, Posture.CLAIMED).word,
+            "claims": advert.posture,
             "version": advert.version,
             "addresses": list(advert.addresses),
             "gpu": advert.hardware.gpu,

@@ -54,7 +54,7 @@ class Peer:
     """A member, checked. `until` is when the first of its certificates ends, wall-clock seconds.
 
     `certificate` is the first of `chain`; None in psk-tofu, and for a joiner, who has no roles either. `name` is its
-    own word.
+    own word. `static` is the X25519 key that it showed in a handshake; empty for one known by its advert.
     """
 
     node: NodeId
@@ -64,6 +64,7 @@ class Peer:
     until: int
     chain: Chain
     certificate: MembershipCertificate | None
+    static: bytes = b""
 
     def may(self, role: Role) -> bool:
         """Whether it has the role."""

@@ -6,6 +6,7 @@ other end may then do (its roles are in the Peer) nor for storing pins (keep). p
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 from typing import NamedTuple
 
@@ -76,11 +77,11 @@ class Trust:
             known = self._verify(node, pack_chain(chain))
             peer = member(node, name, known.chain, known.certificates, now, link)
             self._check_not_out(node, known.certificates)
-            return peer
+            return dataclasses.replace(peer, static=remote_static)
         _check_no_chain(chain)
         self._check_not_out(node, ())
         self._table.add_name(node, name)
-        return Peer(node, name, TOFU_ROLES, "", link.not_after, (), None)
+        return Peer(node, name, TOFU_ROLES, "", link.not_after, (), None, remote_static)
 
     def check_joiner(self, payload: bytes, remote_static: bytes, now: int) -> Peer:
         """Judge the payload of somebody who comes with an invite: who it is, without any role.

@@ -40,6 +40,7 @@ class _DayKey:
         self._key = key
         self._mesh = mesh
         self._made_at = float("-inf")
+        self.publics: tuple[bytes, ...] = ()
         self._static = StaticKey.generate()
         self._link: Signed | None = None
 
@@ -47,6 +48,8 @@ class _DayKey:
         if self._link is None or not 0 <= time.time() - self._made_at < RENEW_S:
             self._made_at = time.time()
             self._static = StaticKey.generate()
+            # A link keeps for an hour what it began with.
+            self.publics = (self._static.public, *self.publics[:1])
             self._link = certify_link(self._key, self._static.public, self._mesh, int(self._made_at))
         return self._static, self._link
 
@@ -87,6 +90,11 @@ class Doorway:
         self._prologue = prologue(papers.mesh.id)
         self._book = book
         self._day = _DayKey(papers.key, papers.mesh.id)
+
+    @property
+    def link_keys(self) -> tuple[bytes, ...]:
+        """X25519 public keys that running links may have been made with, the present one first."""
+        return self._day.publics
 
     def initiators(self) -> list[Attempt]:
         """What to dial with: the present network secret, then those it replaced, for members who were away."""

@@ -31,9 +31,10 @@ from meshnode.mesh.doorway import Doorway
 from meshnode.mesh.founding import check, found_anew, own_membership
 from meshnode.mesh.join import PATH as JOIN_PATH
 from meshnode.mesh.join import Invitation, Inviter, Joined, Wish, join_with, keep_joined
-from meshnode.mesh.mesh import Mesh, Standing, Work
+from meshnode.mesh.mesh import Mesh, Standing
 from meshnode.mesh.papers import Papers
 from meshnode.mesh.warden import Revoked, Warden
+from meshnode.mesh.work import Work
 from meshnode.model.advert import Advert
 from meshnode.model.ids import NodeId
 from meshnode.model.view import View

@@ -6,7 +6,7 @@ for jobs: their streams go to the callable handed in. Counterpart: every other m
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 
@@ -16,11 +16,10 @@ import trio
 from meshnode.config.gossip import GossipSection
 from meshnode.config.mesh import MeshSection
 from meshnode.errors import LinkError, ProtocolViolation, SecretFileError
-from meshnode.gossip.facts import Facts
 from meshnode.gossip.machine import Gossip
 from meshnode.gossip.overlay import Overlay
 from meshnode.identity import Notice, Peer, Revocation, Role, Rotation
-from meshnode.mesh import addresses, dial_me, notices, opening, renewal
+from meshnode.mesh import addresses, dial_me, notices, opening, renewal, vouching
 from meshnode.mesh.dial_me import DialMe
 from meshnode.mesh.doorway import Doorway
 from meshnode.mesh.exchange import refuse
@@ -32,16 +31,16 @@ from meshnode.mesh.peers import Connect, Peers
 from meshnode.mesh.renewal import Renewal
 from meshnode.mesh.splice import Ground
 from meshnode.mesh.tunnels import Tunnels
+from meshnode.mesh.work import Door, Work
 from meshnode.model.advert import ADVERT_CONTEXT, Advert, Neighbour
 from meshnode.model.ids import NodeId
+from meshnode.model.posture import Posture
 from meshnode.model.view import View
 from meshnode.net import Authenticated, Link, LinkStream, Rekeying, Traffic
 from meshnode.observe import log
 from meshnode.routing.path import MOST_HOPS, Paths
 
 logger = log.get("mesh")
-
-Door = Callable[[Link, LinkStream], Awaitable[None]]
 
 OWN_PATHS = "/meshnode/"
 """Streams under it are the mesh's own; everything else is a job."""
@@ -64,24 +63,6 @@ class Standing:
     incarnation: int
     remembered: Mapping[NodeId, Sequence[str]]
     keep: Callable[[int], None]
-
-
-def _nothing_to_tell() -> Facts | None:
-    return None
-
-
-def _unheard(_node: NodeId, _facts: Facts) -> None:
-    return None
-
-
-@dataclass(frozen=True, slots=True)
-class Work:
-    """What the rest of the node does for the mesh: `serve` takes its jobs, `facts()` is its load, None where it serves
-    nothing, and `reported(node, facts)` hears that of a neighbour."""
-
-    serve: Door
-    facts: Callable[[], Facts | None] = _nothing_to_tell
-    reported: Callable[[NodeId, Facts], None] = _unheard
 
 
 class Mesh:
@@ -131,6 +112,7 @@ class Mesh:
         self._renewal = Renewal(papers, lambda: self.peers.links.values(), self.refresh, rng)
         self._doors: dict[str, Door] = {
             **(doors or {}),
+            **({vouching.PATH: work.vouches} if work.vouches is not None else {}),
             PATH: self.gossiper.receive,
             notices.PATH: self._board.receive,
             renewal.PATH: self._renewal.serve,
@@ -142,6 +124,7 @@ class Mesh:
         self._section = section
         self._described: Advert | None = None
         self._told: Advert | None = None
+        self._vouched: tuple[Mapping[NodeId, Posture], Mapping[NodeId, frozenset[bytes]]] = ({}, {})
         self._version = 0
         self._view: View | None = None
         self.changed = trio.Event()
@@ -175,8 +158,19 @@ class Mesh:
                 # What is true here is true at once, though others hear of it a settling time later.
                 adverts[self.me] = self._told
             pinned = frozenset(map(NodeId, self._papers.trust.pins.pinned))
-            self._view = View(self.me, adverts, links, self._version, pinned=pinned)
+            self._view = View(self.me, adverts, links, self._version, *self._vouched, pinned=pinned)
         return self._view
+
+    def vouch(self, postures: Mapping[NodeId, Posture], weights: Mapping[NodeId, frozenset[bytes]]) -> None:
+        """What was verified of nodes: views have it from now on."""
+        if (postures, weights) != self._vouched:
+            self._vouched = (postures, weights)
+            self._renew()
+
+    @property
+    def link_keys(self) -> tuple[bytes, ...]:
+        """This node's X25519 keys that links may have been made with."""
+        return self._standing.door.link_keys
 
     def link(self, peer: NodeId) -> Link | None:
         """The live link to a neighbour."""
@@ -268,8 +262,11 @@ class Mesh:
         self._board.tell_again(link)
 
     async def _accept_sealed(self, link: Link, stream: LinkStream) -> None:
-        """Jobs only: whoever is at the other end of a tunnel is no neighbour."""
-        if (await stream.head()).get(":path", "").startswith(OWN_PATHS):
+        """Jobs, and who is asked for evidence: whoever is at the other end of a tunnel is no neighbour."""
+        path = (await stream.head()).get(":path", "")
+        if path == vouching.PATH:
+            await self.accept(link, stream)
+        elif path.startswith(OWN_PATHS):
             await refuse(stream, "a tunnel is for jobs")
         else:
             await self._serve(link, stream)

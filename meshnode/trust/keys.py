@@ -5,12 +5,15 @@ Not for signing: that is a callable of whoever holds a key (identity.NodeKey). O
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Annotated
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from msgspec import Meta
+
+from meshnode.errors import ConfigError, DecodeError
+from meshnode.model.ids import NodeId
 
 Key = Annotated[bytes, Meta(min_length=32, max_length=32)]
 Digest = Annotated[bytes, Meta(min_length=32, max_length=32)]
@@ -32,3 +35,16 @@ def verified(key: bytes, message: bytes, signature: bytes) -> bool:
         # ValueError: not 32 bytes, so nobody's key.
         return False
     return True
+
+
+def parse_keys(texts: Iterable[str], setting: str) -> frozenset[bytes]:
+    """Public keys of a setting, written as node ids are. Raises ConfigError with every fault."""
+    found, faults = set(), []
+    for text in texts:
+        try:
+            found.add(bytes(NodeId.parse(text)))
+        except DecodeError as error:
+            faults.append(f"{setting}: {error}")
+    if faults:
+        raise ConfigError(faults)
+    return frozenset(found)

@@ -178,8 +178,8 @@ class Ledger:
     def _claimed(self, known: _Known, claim: Claim, now: float) -> None:
         known.claim = claim
         if not claim.attested:
-            # What it showed counts until it ends; it is not asked again.
-            known.challenge = None
+            # Whoever says it no longer is what it showed is believed at once: that can only close a door.
+            known.challenge, known.until = None, 0.0
         elif known.challenge is None and self._challenges:
             known.challenge = _Question(now)
         if self._fetches:
@@ -190,12 +190,14 @@ class Ledger:
         known = self._nodes.get(node)
         if known is None:
             return
+        if known.challenge is None:
+            # It took its claim back while it was being asked.
+            return
         if fresh_s is not None:
             known.until = now + fresh_s
-            if known.challenge is not None:
-                # In time for several tries before the end.
-                known.challenge = _Question(now + fresh_s / 2)
-        elif known.challenge is not None:
+            # In time for several tries before the end.
+            known.challenge = _Question(now + fresh_s / 2)
+        else:
             known.challenge.failed(now)
 
     def _fetched(self, node: NodeId, digest: bytes, covered: bool, now: float) -> None:

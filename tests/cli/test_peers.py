@@ -135,7 +135,7 @@ def test_trust_prints_the_whole_id_to_compare(cli: CliRunner, home: Path, daemon
     result = cli.invoke(app, ["peers", "trust", "attic", "--name", "loft", "--home", str(home)])
     assert daemon.asked[-1][2] == {"node": "attic", "name": "loft"}
     assert ID in result.stdout and "is pinned\n" in result.stdout
-    assert "pins count with --trust pinned" in result.stdout
+    assert "may now be given sensitive requests" in result.stdout
     daemon.answer("POST", "/mesh/peers/trust", {**NAMED, "changed": False, "trust": "pinned"})
     again = cli.invoke(app, ["peers", "trust", "attic", "--home", str(home)]).stdout
     assert "already" in again and "--trust pinned" not in again

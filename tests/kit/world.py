@@ -32,7 +32,7 @@ from meshnode.identity import Issuer, Mesh, MeshRoot, NodeKey, Role
 from meshnode.keep.home import Home, Membership
 from meshnode.mesh.member import Member
 from meshnode.mesh.members import owner_of
-from meshnode.mesh.mesh import Work
+from meshnode.mesh.work import Work
 from meshnode.model.advert import Advert, ModelOffer
 from meshnode.model.ids import NodeId
 from meshnode.model.job import NO_WISHES, Job, Label, Privacy, Wishes

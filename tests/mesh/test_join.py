@@ -21,7 +21,7 @@ from meshnode.keep.addresses import Remembered, load_addresses, save_addresses
 from meshnode.keep.home import Home
 from meshnode.mesh.join import Wish, join_mesh
 from meshnode.mesh.member import Member, Pipes
-from meshnode.mesh.mesh import Work
+from meshnode.mesh.work import Work
 from meshnode.model.advert import Advert
 from meshnode.model.ids import NodeId
 from meshnode.net import Link, LinkStream, open_listeners

@@ -24,7 +24,7 @@ from meshnode.identity import NodeKey, Role, Rotation
 from meshnode.keep.home import Home
 from meshnode.mesh.join import Wish
 from meshnode.mesh.member import Member, Pipes
-from meshnode.mesh.mesh import Work
+from meshnode.mesh.work import Work
 from meshnode.model.ids import NodeId
 from meshnode.net import Link, LinkStream
 from tests.kit.world import Papers, ScriptedEngine, Wall, World, WorldNode, world

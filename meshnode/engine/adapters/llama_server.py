@@ -7,8 +7,9 @@ the embedded one included (supervisor.py).
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import PurePath, PureWindowsPath
+from pathlib import Path, PurePath, PureWindowsPath
 from typing import Any
+from urllib.parse import urlsplit
 
 from meshnode.engine.adapter import Engine, read_json, whole_number
 from meshnode.errors import EngineFailed
@@ -29,7 +30,15 @@ class LlamaServer(Engine):
         props: dict[str, Any] = found if isinstance(found, dict) else {}
         self.slots = max(1, min(4096, whole_number(props.get("total_slots"))))
         features = await self.features(props)
-        return [self._offer(entry, props, features) for entry in listed]
+        offers = [self._offer(entry, props, features) for entry in listed]
+        self.files = self._files(offers, props.get("model_path"))
+        return offers
+
+    def _files(self, offers: list[ModelOffer], path: Any) -> dict[str, Path]:
+        """Of the one model that it runs: an engine of another machine names a file of that machine."""
+        here = urlsplit(self.url).hostname in ("127.0.0.1", "::1", "localhost")
+        known = here and len(offers) == 1 and isinstance(path, str) and PurePath(path).is_absolute()
+        return {offers[0].name: Path(path)} if known else {}
 
     async def features(self, props: dict[str, Any]) -> tuple[str, ...]:
         """Words of `model.job.FEATURES` by what /props says. Whether embeddings are on it does not say, and asking
