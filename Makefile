@@ -7,7 +7,7 @@ SEEDS  ?= 300
 NODES  ?= 50
 SECONDS ?= 60
 
-.PHONY: run test fuzz check format bench simulate mutants clean
+.PHONY: run test fuzz check format bench admission simulate mutants clean
 
 $(VENV)/.run: pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -46,6 +46,9 @@ format: $(VENV)/.dev
 
 bench: $(VENV)/.dev          ## measure the node against the engine itself; PEERS=1 adds LiteLLM
 	$(BIN)/python -m benchmarks $(if $(PEERS),--peers) $(ARGS)
+
+admission: $(VENV)/.dev       ## 10^6 requests through the admission machine: waits in each tier, shares, CPU
+	$(BIN)/python -m benchmarks.admission $(ARGS)
 
 simulate: $(VENV)/.dev       ## the real machines in virtual time: many seeds with faults, then one large mesh
 	$(BIN)/python -m tests.simulation --seeds $(SEEDS) --nodes $(NODES) --large $(ARGS)
