@@ -43,6 +43,16 @@ class Breakers:
             if key[1] in wanted and breaker.open_s and now < max(breaker.until, breaker.probe_at)
         )
 
+    def on_trial(self, models: Iterable[str], now: float) -> frozenset[tuple[NodeId, str]]:
+        """The pairs that are half open and due for a probe. Without one they would wait for a lucky draw: beside a
+        server that was measured, one that only failed looks slow for ever."""
+        wanted = frozenset(models)
+        return frozenset(
+            key
+            for key, breaker in self._breakers.items()
+            if key[1] in wanted and breaker.open_s and now >= max(breaker.until, breaker.probe_at)
+        )
+
     def allows(self, node: NodeId, model: str, now: float) -> bool:
         """Whether the server may be asked now. Asking is told by `started`."""
         breaker = self._breakers.get((node, model))

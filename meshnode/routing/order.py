@@ -16,6 +16,7 @@ from random import Random
 from typing import NamedTuple
 
 from meshnode.config.dispatch import DispatchSection
+from meshnode.model.ids import NodeId
 from meshnode.routing.affinity import NONE, Home, lot
 from meshnode.routing.asked import Branch
 from meshnode.routing.offers import Candidate
@@ -70,16 +71,19 @@ class Ordered(NamedTuple):
 
 class Case(NamedTuple):
     """The request's side of an order: its conversation, where that was answered last, and the lots; `weighted` where
-    entries have weights."""
+    entries have weights; `trial` are servers and models whose breakers wait for a probe."""
 
     conversation: int
     home: Home | None
     rng: Random
     explore: float
     weighted: bool
+    trial: frozenset[tuple[NodeId, str]] = frozenset()
 
 
 CACHED = "where this conversation's prompt is cached"
+
+PROBED = "to see whether it works again after failing"
 
 
 def order(ranked: list[Ranked], case: Case, section: DispatchSection) -> Ordered:
@@ -98,8 +102,11 @@ def order(ranked: list[Ranked], case: Case, section: DispatchSection) -> Ordered
     peers = ranked if mine is None else [one for one in ranked if one[3].hops]
     why = _local_wins(mine, peers, section) if mine is not None else ""
     drawn = _draw(peers, case)
+    probed = _on_trial(peers, case.trial) if case.trial and len(ranked) > 1 else None
     if mine is not None and why:
         return Ordered([mine, *drawn, *rest], why, fate)
+    if probed is not None:
+        return Ordered([probed, *drawn, *rest], PROBED, fate)
     why = "the only server" if len(ranked) == 1 else "better of two servers" if len(drawn) > 1 else "the only peer"
     return Ordered([*drawn, *rest], why, fate)
 
@@ -143,6 +150,11 @@ def _home(ranked: Sequence[Ranked], home: Home | None) -> Ranked | None:
     if home is None:
         return None
     return next((one for one in ranked if one.candidate.node == home.node and one.candidate.name == home.model), None)
+
+
+def _on_trial(peers: Sequence[Ranked], trial: frozenset[tuple[NodeId, str]]) -> Ranked | None:
+    """The best of those to be probed. Another server follows in the order, so that a probe costs an attempt at most."""
+    return min((one for one in peers if (one.candidate.node, one.candidate.name) in trial), default=None)
 
 
 def _local_wins(mine: Ranked, peers: list[Ranked], section: DispatchSection) -> str:

@@ -120,9 +120,10 @@ class Planner:
         conversation = conversation_of(job)
         home = self._known.affinity.home(conversation, now) if conversation else None
         number = _tier(tiers, asked.rule.spill_after_s) if asked.rule is not None else 0
-        first = order(
-            tiers[number], Case(conversation, home, rng, self._section.explore, asked.rule is not None), self._dispatch
-        )
+        breakers = self._known.breakers
+        trial = breakers.on_trial({one.candidate.name for one in tiers[number]}, now) if len(breakers) else frozenset()
+        case = Case(conversation, home, rng, self._section.explore, asked.rule is not None, trial)
+        first = order(tiers[number], case, self._dispatch)
         further = (one for place, tier in enumerate(tiers) if place != number for one in sorted(tier))
         made = self._attempts((*first.servers, *further), job, tree, conversation)
         most = max(1 + self._dispatch.retries, job.wishes.fanout)
