@@ -55,7 +55,7 @@ class Clerk:
 
     async def served(self, answer: LocalAnswer, job: Job) -> Answer:
         """The answer to another node's job, with a receipt in its trailers."""
-        request = await _hash(job.body)
+        request = await _hash(job.body, answer)
 
         def ended(digest: bytes, last: bytes) -> Mapping[str, str]:
             said = self._receipt(job, request, digest, _tokens(last, answer.events))
@@ -70,7 +70,7 @@ class Clerk:
 
     async def own(self, answer: LocalAnswer, job: Job) -> Answer:
         """The answer of this node to itself: signed later, by the book."""
-        request = await _hash(job.body)
+        request = await _hash(job.body, answer)
 
         def ended(digest: bytes, last: bytes) -> Mapping[str, str]:
             self._book.own(self._receipt(job, request, digest, _tokens(last, answer.events)))
@@ -80,7 +80,7 @@ class Clerk:
 
     async def expected(self, answer: Answer, sent: Job, server: NodeId) -> Answer:
         """The answer of another node to `sent`; what its receipt should say is put beside it."""
-        request = await _hash(sent.body)
+        request = await _hash(sent.body, answer)
 
         def ended(digest: bytes, last: bytes) -> Mapping[str, str]:
             said = answer.trailers.get(TRAILER, "")
@@ -144,10 +144,16 @@ class Hashed:
         await self._inner.aclose()
 
 
-async def _hash(body: bytes) -> bytes:
-    if len(body) > LARGE_BYTES:
+async def _hash(body: bytes, answer: Answer) -> bytes:
+    """The hash of a request whose answer has begun: whoever is cancelled meanwhile lets that go, and its slot."""
+    if len(body) <= LARGE_BYTES:
+        return hashlib.sha256(body).digest()
+    try:
         return await trio.to_thread.run_sync(lambda: hashlib.sha256(body).digest())
-    return hashlib.sha256(body).digest()
+    except BaseException:
+        with trio.CancelScope(shield=True):
+            await answer.aclose()
+        raise
 
 
 def _tokens(last: bytes, events: int) -> int:

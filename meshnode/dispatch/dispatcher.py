@@ -188,7 +188,7 @@ class Dispatcher:
         now = trio.current_time()
         entry.note(now, "answered", tried.order.number, tried.path[-1])
         entry.note(now, "first token")
-        entry.queue_ms = tried.answer.headers.get("x-meshnode-queue-ms", "")
+        entry.queued(tried.answer.headers.get("x-meshnode-queue-ms", ""))
         return tried
 
     def _answered(self, tried: Tried) -> None:

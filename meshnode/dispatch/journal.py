@@ -25,6 +25,9 @@ STEPS = 48
 EXCLUSIONS = 40
 """Kept of one plan; a mesh may have a thousand nodes that may not serve."""
 
+QUEUE_DIGITS = 9
+"""Of milliseconds: a week and more."""
+
 ENTRY_BYTES = 1400
 ATTEMPT_BYTES = 700
 EXCLUSION_BYTES = 300
@@ -59,7 +62,8 @@ class Entry:
         self.unkept = 0
         self.steps = [Step(now, "received")]
         self.outcome: str | None = None
-        self.queue_ms = self.cache = self.shares = ""
+        self.queue_ms: int | None = None
+        self.cache = self.shares = ""
         self.chunks = 0
 
     def planned(self, plan: Plan, now: float) -> None:
@@ -78,6 +82,11 @@ class Entry:
         """Something happened."""
         if len(self.steps) < STEPS:
             self.steps.append(Step(now, event, attempt, node, detail))
+
+    def queued(self, said: str) -> None:
+        """How many milliseconds its server says that it waited there: a peer's word, of any length."""
+        if len(said) <= QUEUE_DIGITS and said.isascii() and said.isdigit():
+            self.queue_ms = int(said)
 
     def ended(self, now: float, outcome: str, chunks: int = 0) -> None:
         """It is over; only the first end counts."""
@@ -159,7 +168,7 @@ def report(entry: Entry, view: View, now: float) -> dict[str, Any]:
         **brief(entry, view, now),
         "plan": {**plan, "not_listed": entry.unkept, **({"refusal": entry.refusal} if entry.refusal else {})},
         "attempts": _attempts(entry, view),
-        "queue_ms": int(entry.queue_ms) if entry.queue_ms.isascii() and entry.queue_ms.isdigit() else None,
+        "queue_ms": entry.queue_ms,
         "first_token_s": _us(first.at, entry) / 1e6 if first is not None else None,
         "chunks": entry.chunks,
         "cache": entry.cache or None,

@@ -89,8 +89,8 @@ class Keys:
             del self._answered[key]
 
     def _drop(self, key: Key) -> None:
-        """Forget an answer, not its key."""
+        """Forget an answer, not its key. Whoever still reads it does so to its end."""
         size = self._sizes.pop(key, None)
         if size is not None:
             self._bytes -= size
-            self._answered[key].run.replay.drop()
+            self._answered[key].run.forget()

@@ -111,6 +111,11 @@ class Run:
         else:
             self._scope.cancel()
 
+    def forget(self) -> None:
+        """It need not outlive its readers any more."""
+        self.kept = False
+        self._drop_unread()
+
     @property
     def left(self) -> bool:
         """Whether nobody reads it any more."""

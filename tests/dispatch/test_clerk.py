@@ -12,11 +12,13 @@ from trio.testing import MockClock
 
 from meshnode.dispatch.clerk import Clerk
 from meshnode.errors import RequestError
+from meshnode.identity import NodeKey
 from meshnode.model.advert import ModelOffer
 from meshnode.model.job import Label
 from meshnode.trust import Expected, Receipt, SignedReceipt
 from meshnode.trust.receipt import mismatch
 from tests.kit.world import EVENT, LAST, ScriptedEngine, World, WorldNode, world
+from tests.routing.build import job
 
 MODEL = "llama"
 USAGE = b'data: {"choices":[],"usage":{"prompt_tokens":9,"completion_tokens":33}}\n\n'
@@ -124,3 +126,39 @@ async def test_a_large_request_is_hashed_as_it_is(
         await asker.ask_whole(MODEL)
         [(trailer, expected)] = book.came_ones
         assert mismatch(SignedReceipt.of_trailer(trailer).check(), expected) == ""
+
+
+class Begun:
+    """An answer that remembers whether it was let go."""
+
+    def __init__(self) -> None:
+        self.status = 200
+        self.headers: dict[str, str] = {}
+        self.trailers: dict[str, str] = {}
+        self.events = 0
+        self.closed = False
+
+    def __aiter__(self) -> Begun:
+        return self
+
+    async def __anext__(self) -> bytes:
+        raise StopAsyncIteration
+
+    async def aclose(self) -> None:
+        await trio.lowlevel.checkpoint()
+        self.closed = True
+
+
+@pytest.mark.parametrize("how", ["served", "own", "expected"])
+async def test_who_leaves_while_a_large_request_is_hashed_lets_its_answer_go(
+    how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("meshnode.dispatch.clerk.LARGE_BYTES", 0)
+    me, begun = NodeKey.generate(), Begun()
+    clerk = Clerk(me.id, me.sign, lambda _: None, Book())
+    more = (me.id,) if how == "expected" else ()
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        await getattr(clerk, how)(begun, job(), *more)
+    assert scope.cancelled_caught
+    assert begun.closed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -14,8 +15,9 @@ from hypothesis import strategies as st
 from trio.testing import MockClock
 
 from meshnode.dispatch.journal import EXCLUSIONS, Journal, report
+from meshnode.dispatch.local import LocalAnswer
 from meshnode.errors import EngineFailed, NoPeerReachable, RequestError
-from meshnode.model.job import Wishes
+from meshnode.model.job import Job, Wishes
 from tests.kit.world import EVENT, LAST, ScriptedEngine, WorldNode, world
 from tests.routing.build import NOTHING, job, router, star
 
@@ -106,3 +108,24 @@ def test_a_plan_of_many_exclusions_is_cut_and_an_error_is_not_kept() -> None:
     assert found["plan"]["not_listed"] == len(plan.exclusions) - EXCLUSIONS
     assert found["plan"]["refusal"]["status"] == 400
     assert found["total_s"] == 1.0
+
+
+async def test_what_a_server_says_of_its_queue_is_bounded(tmp_path: Path, autojump_clock: MockClock) -> None:
+    async with world(tmp_path) as where:
+        await where.add("other", engine=ScriptedEngine("m"))
+        node = await where.add("node", peers=("other",))
+        await node.until_reachable({"other"}, model_of="other")
+        where.nodes["other"].local.serve = _waited(where.nodes["other"], "9" * 5000)  # type: ignore[method-assign]
+        await node.ask_whole("m")
+        assert told(node)["queue_ms"] is None
+
+
+def _waited(node: WorldNode, said: str) -> Callable[[Job], Awaitable[LocalAnswer]]:
+    serve = node.local.serve
+
+    async def lie(job: Job) -> LocalAnswer:
+        answer = await serve(job)
+        answer.headers = {**answer.headers, "x-meshnode-queue-ms": said}
+        return answer
+
+    return lie

@@ -90,3 +90,15 @@ def test_answers_are_bounded_and_no_key_is_delivered_twice(asked: list[tuple[int
             if whole:
                 delivered.add(number)
     assert sum(made.replay.held_bytes for made in held) <= 1000
+
+
+def test_making_room_cuts_nobody_who_still_reads() -> None:
+    keys, made = Keys(10, 600.0, 10), run(b"x" * 6)
+    made.join()
+    answered(keys, A, made)
+    answered(keys, B, run(b"y" * 6))
+    assert made.replay.at(0) == b"x" * 6
+    made.leave()
+    assert made.replay.held_bytes == 0
+    with pytest.raises(Conflict, match="not kept"):
+        keys.find(A, "m", 1.0)
