@@ -30,6 +30,10 @@ class EngineSection:
     ollama_context: Positive = 4096
     # Waiting requests per engine before 429: twice the slots, at least this many.
     queue_min: Whole = 8
+    # Requests whose client left while their model loads and that are kept, so that the load is not undone, and how long
+    # each: 40 GB from a hard disk load within five minutes. Each holds its slot, so few.
+    kept_loads: Whole = 4
+    kept_load_s: Seconds = 300.0
     # Largest answer head and largest unstreamed answer read.
     head_limit_bytes: Bytes = 64 * 1024
     answer_limit_bytes: Bytes = 256 * 1024 * 1024

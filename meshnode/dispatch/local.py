@@ -6,6 +6,7 @@ Used by the origin for itself and by inbound.py for other nodes' jobs. Not for c
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Protocol
 
 import trio
@@ -14,12 +15,14 @@ from meshnode.config.engine import EngineSection
 from meshnode.dialects.sse import StreamObserver
 from meshnode.dispatch import load
 from meshnode.dispatch.gate import Gate
+from meshnode.dispatch.loads import Loads
 from meshnode.dispatch.share import Share
 from meshnode.errors import Draining, EngineFailed, Overloaded
 from meshnode.gossip.facts import Facts
 from meshnode.model.advert import ModelOffer
 from meshnode.model.answer import Answer
 from meshnode.model.job import Job
+from meshnode.model.names import same_model
 from meshnode.routing import LocalState
 from meshnode.slots.admission import Admission, Load, Waiting
 
@@ -106,6 +109,7 @@ class Local:
         share: Share,
     ) -> None:
         self.share = share
+        self.loads = Loads(section)
         self._section = section
         self._find = find
         self._engines = engines
@@ -137,17 +141,15 @@ class Local:
             if held:
                 gate.leave(held.pop())
 
+        def keep() -> Callable[[], None]:
+            return partial(gate.leave, held.pop())
+
         try:
             queued_ms = int((trio.current_time() - asked_at) * 1000)
-            inner = await engine.serve(job.route, {}, job.body)
-            try:
-                first = await anext(inner, b"")
-            except BaseException:
-                with trio.CancelScope(shield=True):
-                    await inner.aclose()
-                raise
-            if not first and inner.status == 200:
-                raise EngineFailed(f"{engine.name} answered with an empty body")
+            if _loads(engine, job.facts.model):
+                inner, first = await self.loads.begin(partial(_begin, engine, job), keep)
+            else:
+                inner, first = await _begin(engine, job)
         except BaseException:
             release()
             raise
@@ -201,3 +203,22 @@ class Local:
         else:
             found.adjust(engine.slots, terms)
         return found
+
+
+def _loads(engine: ServingEngine, model: str) -> bool:
+    """Whether the engine has to load the model before it answers."""
+    return any(not offer.loaded and same_model(model, offer.name) for offer in engine.offers)
+
+
+async def _begin(engine: ServingEngine, job: Job) -> tuple[Answer, bytes]:
+    """Ask the engine and wait for the first bytes."""
+    inner = await engine.serve(job.route, {}, job.body)
+    try:
+        first = await anext(inner, b"")
+    except BaseException:
+        with trio.CancelScope(shield=True):
+            await inner.aclose()
+        raise
+    if not first and inner.status == 200:
+        raise EngineFailed(f"{engine.name} answered with an empty body")
+    return inner, first

@@ -324,6 +324,7 @@ class World:
                 await nursery.start(watch.run)
                 await nursery.start(node.sharing.run)
                 await nursery.start(node.around.leases.run)
+                await nursery.start(node.local.loads.run)
                 task_status.started()
 
 
