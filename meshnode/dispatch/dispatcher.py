@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING
@@ -48,6 +48,9 @@ if TYPE_CHECKING:
 
 HASTY_S = 5.0
 """A deadline this much shorter than the usual patience is the client's own haste."""
+
+OF_SERVERS = frozenset({"x-meshnode-queue-ms", "x-meshnode-queue-position"})
+"""Of our own headers, those that come from whoever serves."""
 
 REQUEST_ID_CHARACTERS = 96
 """Of a request's id in its job's id between nodes, which has 128 at most, so that logs of all hops can be joined."""
@@ -226,7 +229,7 @@ class Dispatcher:
     def _headers(self, tried: Tried, plan: Plan, pursuit: Pursuit) -> dict[str, str]:
         view, order = self._around.view(), tried.order
         headers = {
-            **{name: value for name, value in tried.answer.headers.items() if name != wire.PATH},
+            **_servers_own(tried.answer.headers),
             "x-meshnode-node": _visible(view.name(tried.path[-1])),
             "x-meshnode-model": _visible(order.attempt.model),
             "x-meshnode-path": _visible(" > ".join(view.name(node) for node in tried.path)),
@@ -247,6 +250,15 @@ def _why(plan: Plan, pursuit: Pursuit, order: Try) -> str:
     if order.role is Role.HEDGE:
         return "asked besides the first, which was later than usual, and quicker"
     return reason(plan, order.number - 1)
+
+
+def _servers_own(headers: Mapping[str, str]) -> dict[str, str]:
+    """Those that a server may fill: what else begins so is this node's word to its client."""
+    return {
+        name: value
+        for name, value in headers.items()
+        if name in OF_SERVERS or not (name == wire.PATH or name.startswith("x-meshnode-"))
+    }
 
 
 def _visible(text: str) -> str:

@@ -41,6 +41,7 @@ SWEEP_S = 60.0
 """Between removals of what is too old."""
 
 GOOD = "good"
+BAD = "bad"
 MISSING = "no receipt came"
 UNREADABLE = "unreadable"
 
@@ -64,7 +65,7 @@ class Kept:
 
 
 class Receipts:
-    """The book of one node. `counts`: verdicts of this run."""
+    """The book of one node. `counts`: GOOD, BAD and MISSING of this run."""
 
     def __init__(self, folder: Path, section: TrustSection, me: NodeId, sign: Callable[[bytes, bytes], bytes]) -> None:
         self._me = me
@@ -101,8 +102,7 @@ class Receipts:
     def status(self) -> dict[str, int]:
         """How many were checked in this run, and how they fared."""
         good, missing = self.counts[GOOD], self.counts[MISSING]
-        bad = self.counts.total() - good - missing
-        return {"good": good, "mismatched": bad, "missing": missing, "dropped": self.writer.dropped}
+        return {"good": good, "mismatched": self.counts[BAD], "missing": missing, "dropped": self.writer.dropped}
 
     def _tidy(self, database: sqlite3.Connection) -> bool:
         now = time.time()
@@ -115,7 +115,8 @@ class Receipts:
         ).fetchall()
         for row, job, server, request, answer, body in rows:
             signed, verdict = self._judged(body, Expected(job, self._me, NodeId(server), request, answer))
-            self.counts[verdict] += 1
+            # A verdict may name whom the receipt names, which is anybody.
+            self.counts[verdict if verdict in (GOOD, MISSING) else BAD] += 1
             if verdict not in (GOOD, MISSING):
                 # The server says otherwise than what came from it: worth a person's look.
                 logger.warning("a receipt does not hold", job=job, server=NodeId(server).short, reason=verdict)

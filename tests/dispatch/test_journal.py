@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -115,17 +114,29 @@ async def test_what_a_server_says_of_its_queue_is_bounded(tmp_path: Path, autoju
         await where.add("other", engine=ScriptedEngine("m"))
         node = await where.add("node", peers=("other",))
         await node.until_reachable({"other"}, model_of="other")
-        where.nodes["other"].local.serve = _waited(where.nodes["other"], "9" * 5000)  # type: ignore[method-assign]
+        _say(where.nodes["other"], {"x-meshnode-queue-ms": "9" * 5000})
         await node.ask_whole("m")
         assert told(node)["queue_ms"] is None
 
 
-def _waited(node: WorldNode, said: str) -> Callable[[Job], Awaitable[LocalAnswer]]:
+async def test_a_server_says_nothing_of_what_this_node_did(tmp_path: Path, autojump_clock: MockClock) -> None:
+    async with world(tmp_path) as where:
+        await where.add("other", engine=ScriptedEngine("m"))
+        node = await where.add("node", peers=("other",))
+        await node.until_reachable({"other"}, model_of="other")
+        _say(where.nodes["other"], {"x-meshnode-cache": "replayed", "x-meshnode-hedged": "won", "x-meshnode-new": "1"})
+        answer, _ = await node.ask_whole("m")
+        assert answer.headers["x-meshnode-queue-position"] == "0"
+        assert {"x-meshnode-cache", "x-meshnode-hedged", "x-meshnode-new"}.isdisjoint(answer.headers)
+
+
+def _say(node: WorldNode, headers: dict[str, str]) -> None:
+    """Have the node's answers bear these too."""
     serve = node.local.serve
 
     async def lie(job: Job) -> LocalAnswer:
         answer = await serve(job)
-        answer.headers = {**answer.headers, "x-meshnode-queue-ms": said}
+        answer.headers = {**answer.headers, **headers}
         return answer
 
-    return lie
+    node.local.serve = lie  # type: ignore[method-assign]

@@ -60,6 +60,13 @@ async def test_what_does_not_hold_is_kept_with_the_reason(
     assert (status["good"], status["mismatched"], status["missing"]) == (0, verdict != MISSING, verdict == MISSING)
 
 
+async def test_who_is_named_in_bad_receipts_is_counted_as_one(tmp_path: Path, autojump_clock: MockClock) -> None:
+    running = Running(tmp_path)
+    await running.until_written(*((signed(by=STRANGER, server=sha(b"%d" % n)).trailer, EXPECTED) for n in range(9)))
+    assert running.book.status()["mismatched"] == 9
+    assert len(running.book.counts) == 1
+
+
 async def test_this_nodes_own_are_signed_by_it(tmp_path: Path, autojump_clock: MockClock) -> None:
     running = Running(tmp_path)
     running.book.own(receipt(server=ORIGIN.public))
