@@ -79,7 +79,9 @@ class Weights:
             places = {**self._found(), **self._configured}
             now: dict[str, Verified | Refused] = {}
             for model, path in places.items():
-                looked = await trio.to_thread.run_sync(self._look, model, path, self._known.get(model))
+                # Abandoned when the node leaves: nobody waits for a minute of hashing to end.
+                known = self._known.get(model)
+                looked = await trio.to_thread.run_sync(self._look, model, path, known, abandon_on_cancel=True)
                 if looked is not None:
                     now[model] = looked
             self._known = now
@@ -107,6 +109,7 @@ class Weights:
 
     def _look(self, model: str, path: Path, before: Verified | Refused | None) -> Verified | Refused | None:
         """In a thread: None where there is no manifest."""
+        stats: Stats | None = None
         try:
             place = manifest_of(path)
             if not place.is_file():
@@ -121,7 +124,8 @@ class Weights:
                 raise EvidenceRefused("the files are others than those that were signed")
         except (OSError, EvidenceRefused, DecodeError) as error:
             logger.warning("weights are not what a manifest says", model=model, path=str(path), reason=str(error))
-            return _refused(path)
+            # As they were before: files that were still being copied meanwhile are looked at again.
+            return Refused(stats) if stats is not None else None
         logger.info("signed weights verified", model=model, sha256=signed.manifest.digest.hex())
         return Verified(signed.manifest.digest, envelope, stats)
 
@@ -175,13 +179,6 @@ def _hashed(file: Path, progress: Progress) -> tuple[int, str]:
 
 def _stats(files: list[Path]) -> Stats:
     return tuple((str(file), (s := file.stat()).st_size, s.st_mtime_ns, s.st_ino) for file in files)
-
-
-def _refused(path: Path) -> Refused | None:
-    try:
-        return Refused(_stats([manifest_of(path), *_files(path)]))
-    except (OSError, DecodeError):
-        return None
 
 
 def _say(name: str, done: int, total: int) -> None:

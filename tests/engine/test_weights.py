@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from meshnode.trust import manifest as manifests
 
 SIGNER = NodeKey.from_seed(b"s" * 32)
 LOOK_S = 30.0
+
+IN_A_THREAD = trio.to_thread.run_sync
 
 
 def signed(path: Path, key: NodeKey = SIGNER) -> bytes:
@@ -58,7 +61,7 @@ class Looking:
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Virtual time does not wait for threads."""
 
-    async def run(work: object, *args: object) -> object:
+    async def run(work: object, *args: object, abandon_on_cancel: bool) -> object:
         await trio.lowlevel.checkpoint()
         return work(*args)  # type: ignore[operator]
 
@@ -133,6 +136,48 @@ async def test_files_are_hashed_again_only_when_they_have_changed(
     os.utime(file, ns=(7, 7))
     await looking.looked()
     assert len(hashed) == 2
+
+
+async def test_a_file_that_was_still_being_copied_is_looked_at_again(
+    file: Path, nursery: trio.Nursery, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digest = signed(file)
+    change(file, b"weig", 1)
+    real = room.files_of
+
+    def copied_meanwhile(path: Path, say: room.Progress) -> object:
+        found = real(path, say)
+        change(file, b"weights", 2)
+        return found
+
+    monkeypatch.setattr(room, "files_of", copied_meanwhile)
+    looking = Looking({"m": file}, nursery)
+    await looking.looked()
+    await looking.looked()
+    assert looking.digest == digest
+
+
+async def test_leaving_does_not_wait_for_hashing(
+    file: Path, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trio.to_thread, "run_sync", IN_A_THREAD)
+    signed(file)
+    began, go_on, ended = trio.Event(), threading.Event(), threading.Event()
+    real = room.files_of
+
+    def slow(path: Path, say: room.Progress) -> object:
+        trio.from_thread.run_sync(began.set)
+        go_on.wait(20)
+        ended.set()
+        return real(path, say)
+
+    monkeypatch.setattr(room, "files_of", slow)
+    async with trio.open_nursery() as inner:
+        Looking({"m": file}, inner)
+        await began.wait()
+        inner.cancel_scope.cancel()
+    assert not ended.is_set()
+    go_on.set()
 
 
 def test_a_folder_is_all_its_files(tmp_path: Path) -> None:
