@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -37,10 +38,13 @@ from meshnode.trust import manifest as manifests
 OPERATOR = NodeKey.from_seed(b"o" * 32)
 MODEL = "fake-model"
 
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 
-def settings(name: str, urls: tuple[str, ...] = (), **trust: Any) -> Any:
+
+def settings(name: str, urls: tuple[str, ...] = (), links: Mapping[str, Any] = NOTHING, **trust: Any) -> Any:
+    """`links`: more of the section `mesh`."""
     return load(flags={
-        "front": {"api": "127.0.0.1:0"}, "mesh": {"listen": "127.0.0.1:0", "mdns": False},
+        "front": {"api": "127.0.0.1:0"}, "mesh": {"listen": "127.0.0.1:0", "mdns": False, **links},
         "engine": {"engines": ("none",), "urls": urls}, "node": {"name": name}, "trust": trust,
     })  # fmt: skip
 
@@ -72,11 +76,15 @@ async def mesh(tmp_path: Path, engine: FakeEngine, server: dict[str, Any], asker
         Node(settings("server", (engine.url,), **server), home=tmp_path / "server") as first,
         Node(settings("asker", **asker), home=tmp_path / "asker") as second,
     ):
-        control = first.presence.doors("").control
-        invite = await control.invite(None, None, "", False)
-        await second.presence.doors("").control.join(invite["token"])
+        await join(first, second)
         await until(lambda: MODEL in second.models())
         yield first, second
+
+
+async def join(inviter: Node, node: Node) -> None:
+    """Into the inviter's mesh."""
+    invite = await inviter.presence.doors("").control.invite(None, None, "", False)
+    await node.presence.doors("").control.join(invite["token"])
 
 
 async def sensitive(node: Node) -> str:

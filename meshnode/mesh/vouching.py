@@ -118,7 +118,9 @@ class Vouching:
                 self._tell()
                 wakeup = self._machine.next_wakeup()
                 news = mesh.changed
-                with trio.move_on_after(LOOK_S if wakeup is None else min(LOOK_S, wakeup - trio.current_time())):
+                # What was not due a moment ago may be overdue by now.
+                due_s = LOOK_S if wakeup is None else max(0.0, wakeup - trio.current_time())
+                with trio.move_on_after(min(LOOK_S, due_s)):
                     await news.wait()
                 await trio.sleep(SETTLE_S)
 
