@@ -74,6 +74,7 @@ class Continuing:
         self._servers = [tried.path[-1]]
         self._failed: set[NodeId] = set()
         self._closed = False
+        self._asking = trio.CancelScope()
 
     @property
     def trailers(self) -> Mapping[str, str]:
@@ -104,6 +105,7 @@ class Continuing:
 
     async def aclose(self) -> None:
         self._closed = True
+        self._asking.cancel()
         self._origin.around.router.cancelled(self._now.flight, trio.current_time())
         await self._now.answer.aclose()
 
@@ -150,7 +152,7 @@ class Continuing:
         until = min(job.deadline, now + self._origin.section.first_token_s)
         tried = None
         try:
-            with trio.CancelScope(deadline=until):
+            with trio.CancelScope(deadline=until) as self._asking:
                 tried = await ask(around, job, f"{job.id[:96]}.{secrets.token_hex(8)}", order, flight)
         except RequestError as error:
             around.router.failed(flight, trio.current_time())
@@ -158,8 +160,9 @@ class Continuing:
         except BaseException:
             around.router.cancelled(flight, trio.current_time())
             raise
-        if tried is None or tried.answer.status != 200 or tried.path[-1] != attempt.node:
-            # Not what was asked for: late, refused in words of the engine's, or of a server that a relay chose.
+        if tried is None or self._closed or tried.answer.status != 200 or tried.path[-1] != attempt.node:
+            # Not what was asked for, or no longer wanted: late, refused in words of the engine's, or of a server that a
+            # relay chose.
             around.router.cancelled(flight, trio.current_time())
             self._failed.add(attempt.node)
             if tried is not None:

@@ -15,7 +15,7 @@ from trio.testing import MockClock
 from meshnode.dialects import COMPLETION, read_facts
 from meshnode.dispatch.delivered import Delivered
 from meshnode.dispatch.journal import report
-from meshnode.errors import EngineFailed, RequestError
+from meshnode.errors import EngineFailed, RequestError, StreamSilent
 from meshnode.model.advert import ModelOffer
 from meshnode.model.job import Wishes
 from tests.dialects.test_continuation import event
@@ -129,3 +129,19 @@ async def test_a_client_that_leaves_while_it_goes_on_leaves_nothing_running(
         with trio.fail_after(1.0):
             await second.until(running=0)
         assert node.dispatcher.running == 0
+
+
+async def test_who_is_silent_while_another_is_asked_is_given_up(tmp_path: Path, autojump_clock: MockClock) -> None:
+    async with world(tmp_path) as where:
+        second = Weights("m", [20.0, *REST])
+        node = await two(where, Weights("m", broken()), second)
+        answer = await ask(node, Wishes(continues=True, silence_s=5.0))
+        began = trio.current_time()
+        with pytest.raises(StreamSilent):
+            async for _ in answer:
+                pass
+        assert trio.current_time() - began < 10.0
+        await answer.aclose()
+        await trio.testing.wait_all_tasks_blocked()
+        assert (second.running, second.cut, node.dispatcher.running) == (0, 1, 0)
+        assert all(record.outstanding == 0 for record in node.router.known.measurements.of("m").values())
