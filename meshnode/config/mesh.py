@@ -96,7 +96,10 @@ class MeshSection:
     chosen_links: Whole = 4
     # Nodes at hand to choose from, a random sample; three losses in four still leave two views' worth.
     passive_nodes: Positive = 64
-    # Between two exchanges of a chosen link for another, by which the graph keeps mixing.
+    # Between two looks at the links, at which a chosen one may be exchanged for another: so the graph keeps mixing.
     swap_s: Seconds = 30.0
+    # Nodes of which each exchanges one at every look; of more, as many in all. An exchange is about four new adverts,
+    # and everybody is told of each: 16 a look are two adverts a second, as many as 128 nodes' own renewals.
+    swap_nodes: Positive = 16
     # Links it did not choose; of more, some are closed. Where all choose at random, 10,000 nodes have 15 at most.
     accepted_links: Positive = 16

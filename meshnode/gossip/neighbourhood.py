@@ -99,8 +99,8 @@ class Neighbourhood:
         return True
 
     def look(self, links: Mapping[NodeId, Condition], now: float) -> list[NodeId]:
-        """The links to close now. When no chosen one is left to spare, one more is chosen, for which the next round
-        gives another up."""
+        """The links to close now. When no chosen one is left to spare, and it is this node's turn, one more is chosen,
+        for which the next round gives another up."""
         if not self.views.wide:
             return []
         standing = {peer: self._standing(peer, links[peer], now) for peer in self.staying if peer in links}
@@ -113,7 +113,7 @@ class Neighbourhood:
             if (target := self.book.targets.get(peer)) is not None and target.kind is Kind.KNOWN:
                 self.book.drop(peer)
         self.refill()
-        if spare <= len(exchanged):
+        if spare <= len(exchanged) and self._my_turn():
             self.views.try_another()
         return closed
 
@@ -178,6 +178,10 @@ class Neighbourhood:
 
     def _named(self) -> set[NodeId]:
         return {peer for key in self.book.of_kind(Kind.NAMED) if (peer := self.book.peer(key)) is not None}
+
+    def _my_turn(self) -> bool:
+        """By lot, whatever the mesh has grown to meanwhile: as many exchanges in all as `swap_nodes` would make."""
+        return self.rng.random() * len(self.book.adverts) < self.section.swap_nodes
 
     def _pause_s(self) -> float:
         return self.section.swap_s * self.rng.uniform(0.8, 1.2)

@@ -561,7 +561,7 @@ def test_a_hot_peer_is_dialled_and_asked_to_dial_until_it_is_cold() -> None:
 
 
 def test_links_are_looked_at_and_one_is_exchanged_for_another() -> None:
-    machine = wide(swap_s=30.0)
+    machine = wide(swap_s=30.0, swap_nodes=101)
     for number in range(200, 206):
         machine.handle(Linked(node(number), host="10.5.5.5"), 0.5)
     at = machine.next_wakeup()
@@ -575,6 +575,26 @@ def test_links_are_looked_at_and_one_is_exchanged_for_another() -> None:
     assert shed.peer in machine._near.linked and shed.peer not in anchors and shed.peer != dial.target
     machine.handle(Unlinked(shed.peer), at + 32.0)
     assert shed.peer not in targets(machine.handle(Tick(), at + 33.0))
+
+
+def test_a_mesh_exchanges_no_more_links_in_all_as_it_grows() -> None:
+    """Each node's share of the exchanges is one in so many as the mesh is larger than `swap_nodes`."""
+
+    def exchanges(count: int) -> int:
+        machine, begun = wide(count), 0
+        for turn in range(1, 401):
+            chosen = set(machine._near.views.chosen)
+            for command in looked(machine, at := 40.0 * turn):
+                if isinstance(command, Shed):
+                    machine.handle(Unlinked(command.peer), at)
+                elif isinstance(command, Dial):
+                    machine.handle(Linked(node_of(command), node_of(command), command.addresses[0]), at)
+            begun += bool(set(machine._near.views.chosen) - chosen)
+        return begun
+
+    few, many = exchanges(40), exchanges(160)
+    assert 400 * 16 / 40 * 0.6 < few < 400 * 16 / 40 * 1.4
+    assert 400 * 16 / 160 * 0.5 < many < 400 * 16 / 160 * 1.7
 
 
 def test_a_chosen_one_that_parts_is_left_in_peace_and_one_whose_link_broke_is_dialled_again() -> None:
