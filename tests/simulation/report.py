@@ -27,6 +27,8 @@ def one(outcome: Outcome) -> str:
         f"  connected again after the faults: {outcome.whole_s:.0f} s",
         f"  jobs: {ended}",
     ]
+    if outcome.liars_share:
+        lines.append(f"  served by liars: {outcome.liars_share:.1%}")
     if outcome.proofs:
         lines.append("  put aside for two adverts of one order: " + ", ".join(outcome.proofs))
     if outcome.violations:
