@@ -162,10 +162,11 @@ class Node(AbstractAsyncContextManager["Node"]):
                             await mesh.start(self.outside.run)
                         mesh.start_soon(self._watch_memory)
                         mesh.start_soon(self.local.share.run)
-                        stop = trio.Event()
+                        stop, rest = trio.Event(), trio.Event()
                         async with trio.open_nursery() as doors:
                             await doors.start(partial(front.serve, self.asgi, api, self.config.front,
-                                                      stop=stop, grace_s=self.config.node.grace_s))  # fmt: skip
+                                                      stop=stop, rest=rest,
+                                                      grace_s=self.config.node.grace_s))  # fmt: skip
                             self.home.write_run(self._whereabouts())
                             yield
                             self.drain()
@@ -173,6 +174,7 @@ class Node(AbstractAsyncContextManager["Node"]):
                             doors.cancel_scope.deadline = trio.current_time() + self._grace_s
                             await self.inbound.drained()
                             await self.member.mesh.tunnels.relay.drained()
+                            rest.set()
                         self.member.farewell()
                         await trio.sleep(TOMBSTONE_S)
                         mesh.cancel_scope.cancel()

@@ -28,7 +28,7 @@ from meshnode.dispatch.leases import Leases
 from meshnode.dispatch.local import Local
 from meshnode.dispatch.pursuit import Pursuit, Role, Rules, Try
 from meshnode.dispatch.watch import Watch
-from meshnode.errors import RequestError
+from meshnode.errors import Draining, RequestError
 from meshnode.model.ids import NodeId
 from meshnode.model.job import Label
 from meshnode.routing import Attempt, Plan, Router, reason
@@ -102,6 +102,8 @@ class Dispatcher:
 
     async def dispatch(self, job: Job) -> Delivered:
         """Answer one request of this node's own clients. Raises RequestError when nobody could."""
+        if self._around.local.draining:
+            raise Draining("this node is shutting down")
         began = trio.current_time()
         owner = job.owner or self._around.local.share.owner
         if job.hops_left != self._section.hops or owner != job.owner:

@@ -75,6 +75,11 @@ class Connection(TCPServer):
         finally:
             await trio.aclose_forcefully(self._wire)
 
+    @property
+    def busy(self) -> bool:
+        """Whether a request runs on it."""
+        return not self._idle
+
     def drain(self) -> None:
         """Leave now if no request is running; a running one is the last of this connection."""
         if self._idle:

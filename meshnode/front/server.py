@@ -64,10 +64,15 @@ async def serve(
     section: FrontSection,
     *,
     stop: trio.Event,
+    rest: trio.Event | None = None,
     grace_s: float,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Serve `app` until cancelled, or until `stop` is set and then at most `grace_s` seconds more. Owns `listeners`."""
+    """Serve `app` until cancelled, or until `stop` is set and then at most `grace_s` seconds more. Owns `listeners`.
+
+    Idle connections close once the answers of others and, where given, `rest` have ended: whoever asks on one of them
+    while this node drains is told so.
+    """
     door = Door(app, section)
     async with trio.open_nursery() as connections:
         try:
@@ -80,8 +85,8 @@ async def serve(
         finally:
             for listener in listeners:
                 listener.socket.close()
-        await door.drain()
         connections.cancel_scope.deadline = trio.current_time() + grace_s
+        await door.drain(rest)
 
 
 class Door:
@@ -94,6 +99,7 @@ class Door:
         self._context = WorkerContext(None)
         self._open: set[Connection] = set()
         self._per_address: Counter[str] = Counter()
+        self._ended = trio.Event()
 
     async def accept(self, listener: trio.SocketListener, connections: trio.Nursery) -> None:
         """Accept for ever; each connection becomes a task of `connections`."""
@@ -119,9 +125,15 @@ class Door:
         self._per_address[address] += 1
         connections.start_soon(self._run, connection, address)
 
-    async def drain(self) -> None:
-        """Responses from now on are the last of their connections; idle connections close."""
+    async def drain(self, rest: trio.Event | None = None) -> None:
+        """Responses from now on are the last of their connections; once `rest` is set and none is under way, idle
+        connections close."""
         await self._context.terminated.set()
+        if rest is not None:
+            await rest.wait()
+        while any(connection.busy for connection in self._open):
+            self._ended = trio.Event()
+            await self._ended.wait()
         for connection in list(self._open):
             connection.drain()
 
@@ -133,6 +145,7 @@ class Door:
             self._per_address[address] -= 1
             if not self._per_address[address]:
                 del self._per_address[address]
+            self._ended.set()
 
 
 async def _turn_away(stream: trio.SocketStream) -> None:

@@ -220,11 +220,12 @@ class Mesh:
         return known
 
     def leave(self) -> None:
-        """Tell everybody that this node is going, and neighbours to open no more streams."""
-        self.gossiper.leave()
+        """Tell neighbours to open no more streams, then everybody that this node is gone: nobody who still believes a
+        link hears that there is nothing behind it."""
         for link in self.peers.links.values():
             link.goaway()
         self.tunnels.goaway()
+        self.gossiper.leave()
 
     async def accept(self, link: Link, stream: LinkStream) -> None:
         """Take one stream that a peer opened: the mesh's own go to their door, everything else is a job."""

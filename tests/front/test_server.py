@@ -33,10 +33,18 @@ class TestStopping:
             assert (await idle.ask("GET", "/healthz")).status == 200
             await busy.send("POST", "/v1/chat/completions", chat_body(stream=True))
             await trio.sleep(1)
+            asks, began = await door.client(), trio.current_time()
+            assert (await asks.ask("GET", "/healthz")).status == 200
             door.stop.set()
-            assert await idle.is_closed()
+            await trio.testing.wait_all_tasks_blocked(0.01)
+            # Whoever asks meanwhile is answered, for the last time.
+            last = await asks.ask("GET", "/healthz")
+            assert (last.status, last.headers["connection"]) == (200, "close")
+            assert await asks.is_closed()
             response = await busy.read()
             assert (response.body, response.whole) == (delta("a") + DONE, True)
+            assert await idle.is_closed()
+            assert trio.current_time() >= began + 6
             assert await busy.is_closed()
             await busy.stream.aclose()
             await door.stopped.wait()

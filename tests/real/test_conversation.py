@@ -1,4 +1,4 @@
-"""Conversations stay where their prompt is cached, seen in llama-server's own counters on two nodes with the real engine.
+"""Conversations stay where their prompt is cached, seen in the counters of llama-server on two nodes with the real one.
 
 delta is asked and has no engine; alpha and bravo have the embedded one each.
 """

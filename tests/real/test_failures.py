@@ -6,6 +6,9 @@ charlie is asked; it reaches alpha and delta, which have an engine each, only by
 
 from __future__ import annotations
 
+import contextlib
+import http.client
+import json
 import threading
 import time
 import urllib.error
@@ -135,6 +138,25 @@ class Asking(threading.Thread):
         assert self.begun.wait(60)
         assert self.error is None, self.error
         return self
+
+
+class Kept(contextlib.closing[http.client.HTTPConnection]):
+    """One connection that carries request after request."""
+
+    def __init__(self, node: NodeProcess) -> None:
+        host = node.ready["api"].removeprefix("http://")
+        self.connection = http.client.HTTPConnection(host, timeout=60)
+        super().__init__(self.connection)
+
+    def __enter__(self) -> Kept:  # type: ignore[override]
+        return self
+
+    def status(self, method: str, path: str, body: Any = None) -> int:
+        headers = {"content-type": "application/json"}
+        self.connection.request(method, path, None if body is None else json.dumps(body), headers)
+        answer = self.connection.getresponse()
+        answer.read()
+        return answer.status
 
 
 def words(count: int) -> str:
@@ -453,6 +475,22 @@ def test_after_a_signal_a_relay_finishes_what_passes_through(mesh: Mesh, client:
     assert asking.error is None
     assert asking.text == words(PACED["tokens"])
     assert mesh.bravo.ended() == 0
+
+
+def test_after_a_signal_whoever_asks_on_a_kept_connection_is_told_and_a_stream_from_a_peer_is_finished(
+    mesh: Mesh, client: openai.OpenAI
+) -> None:
+    asking = Asking(client, stream=True, extra_body={"fake": PACED}).first_words()
+    with Kept(mesh.charlie) as ready, Kept(mesh.charlie) as late:
+        assert ready.status("GET", "/readyz") == late.status("GET", "/readyz") == 200
+        mesh.charlie.terminate()
+        mesh.charlie.event("stopping")
+        assert ready.status("GET", "/readyz") == 503
+        assert late.status("POST", CHAT, {"model": "shared", "messages": HELLO}) == 503
+    asking.ended()
+    assert asking.error is None
+    assert asking.text == words(PACED["tokens"])
+    assert mesh.charlie.ended() == 0
 
 
 def test_the_second_signal_ends_now(mesh: Mesh, client: openai.OpenAI) -> None:
