@@ -196,6 +196,20 @@ class TestLeavingIsCancelling:
             assert len(mesh.cancelled) == 1
             assert trio.current_time() == 0
 
+    @pytest.mark.parametrize("kept", [0, 1, 20])
+    async def test_while_its_body_is_on_its_way(self, autojump_clock: MockClock, kept: int) -> None:
+        mesh, body = Mesh(), chat_body()
+        head = b"POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\n"
+        async with joined(mesh.app()) as client:
+            await client.stream.send_all(
+                head + b"content-length: %d\r\n\r\n" % len(body) + body[: len(body) - kept - 1]
+            )
+            await trio.testing.wait_all_tasks_blocked()
+            await client.stream.aclose()
+            await trio.testing.wait_all_tasks_blocked()
+            assert (mesh.jobs, mesh.cancelled) == ([], [])
+            assert trio.current_time() == 0
+
     @pytest.mark.parametrize("stream", [True, False])
     async def test_in_the_middle_of_an_answer(self, autojump_clock: MockClock, stream: bool) -> None:
         answer = Script(delta("a"), 600.0, DONE)
