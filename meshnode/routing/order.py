@@ -98,8 +98,8 @@ def order(ranked: list[Ranked], case: Case, section: DispatchSection) -> Ordered
         fate = why_not
     elif case.home is not None:
         fate = "its server cannot take it now"
-    mine = min((one for one in ranked if not one[3].hops), default=None)
-    peers = ranked if mine is None else [one for one in ranked if one[3].hops]
+    peers = [one for one in ranked if one[3].hops]
+    mine = min(one for one in ranked if not one[3].hops) if len(peers) < len(ranked) else None
     why = _local_wins(mine, peers, section) if mine is not None else ""
     drawn = _draw(peers, case)
     probed = _on_trial(peers, case.trial) if case.trial and len(ranked) > 1 else None
@@ -183,8 +183,7 @@ def _draw(peers: Sequence[Ranked], case: Case) -> list[Ranked]:
     if rng.random() < case.explore:
         return rng.sample(list(peers), 2)
     if case.conversation != NONE and case.home is None:
-        arrivals = [_arrival(case.conversation, one) for one in peers]
-        return sorted(one for _, one in nsmallest(2, zip(arrivals, peers, strict=True)))
+        return sorted(one for _, one in nsmallest(2, zip(_arrivals(case.conversation, peers), peers, strict=True)))
     # By place instead of name: of a thousand, each look-up counts.
     weights = [1 / (s if (s := one[2][1]) > _LEAST_LATENCY_S else _LEAST_LATENCY_S) for one in peers]
     if case.weighted:
@@ -195,9 +194,14 @@ def _draw(peers: Sequence[Ranked], case: Case) -> list[Ranked]:
     return sorted((peers[first], peers[second]))
 
 
-def _arrival(conversation: int, one: Ranked) -> float:
+def _arrivals(conversation: int, peers: Sequence[Ranked]) -> list[float]:
     """Exponential arrivals of rate `weight`: the first is each one's with a chance in proportion to its weight."""
-    return -log(lot(conversation, one[3].lot)) * max(one[2][1], _LEAST_LATENCY_S) / one[4].weight
+    return [
+        -log(lot(conversation, candidate.lot))
+        * (s if (s := rating[1]) > _LEAST_LATENCY_S else _LEAST_LATENCY_S)
+        / branch.weight
+        for _, _, rating, candidate, branch in peers
+    ]
 
 
 def _pick(weights: list[float], rng: Random) -> int:
