@@ -48,7 +48,8 @@ class CountedAnswer:
         self._observer = StreamObserver()
         self._events = WholeEvents() if hides_usage else None
         self._streamed = inner.headers.get("content-type", "").startswith("text/event-stream")
-        self._body = b""
+        self._body: list[bytes] = []
+        self._size = 0
         self._over = False
 
     def __aiter__(self) -> CountedAnswer:
@@ -73,14 +74,18 @@ class CountedAnswer:
 
     def _see(self, data: bytes) -> bytes:
         if not self._streamed:
-            self._body = self._body + data if len(self._body) + len(data) <= WHOLE_BYTES else b""
+            self._size += len(data)
+            if self._size <= WHOLE_BYTES:
+                self._body.append(data)
+            else:
+                self._body.clear()
             return data
         self._observer.feed(data)
         return without_usage(self._events.feed(data)) if self._events is not None else data
 
     def _end(self) -> bytes:
         if not self._streamed:
-            self.usage = _whole_usage(self._body)
+            self.usage = _whole_usage(b"".join(self._body))
             return b""
         end = self._observer.end()
         self.usage = end.usage
