@@ -1,7 +1,8 @@
 """One answer for several requests: the same deterministic question asked at once, or one idempotency key asked again.
 
-Whoever comes later reads the answer from its start and follows it. Only within one credential, never for what is
-sensitive. The promise is at most one delivered answer for a key; executions may repeat. requests.md §3.
+Whoever comes later reads the answer from its start and follows it. Only within one credential; what is sensitive is
+shared under its own key alone, while it runs, and never kept. The promise is at most one delivered answer for a key;
+executions may repeat. requests.md §3.
 Counterparts: shared.py (the running answer), keys.py (what was promised), dispatcher.py (what is not shared).
 """
 
