@@ -4,6 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 ARGS   ?=
 SEEDS  ?= 300
+LARGE  ?= --large
 NODES  ?= 50
 SECONDS ?= 60
 
@@ -51,7 +52,7 @@ admission: $(VENV)/.dev       ## 10^6 requests through the admission machine: wa
 	$(BIN)/python -m benchmarks.admission $(ARGS)
 
 simulate: $(VENV)/.dev       ## the real machines in virtual time: many seeds with faults, then one large mesh
-	$(BIN)/python -m tests.simulation --seeds $(SEEDS) --nodes $(NODES) --large $(ARGS)
+	$(BIN)/python -m tests.simulation --seeds $(SEEDS) --nodes $(NODES) $(LARGE) $(ARGS)
 
 mutants: $(VENV)/.dev        ## break rules on purpose, one at a time: which test notices? (ARGS="gossip" for a part)
 	$(BIN)/python -m tests.mutants $(ARGS)
