@@ -1,6 +1,6 @@
 """One round of anti-entropy as questions to the table: what to list, what is newer there, what is newer here.
 
-Not for when to ask and whom (machine.py).
+Not for when to ask and whom (rounds.py).
 """
 
 from __future__ import annotations

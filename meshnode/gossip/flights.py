@@ -1,6 +1,6 @@
 """Dials under way: so many at once, never two to one address or peer, those that wait longest first. Pure.
 
-Not for what falls due when (overlay.py, targets.py).
+Not for what falls due when (dialling.py, targets.py).
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""The gossip machine: floods new adverts at once, compares tables with one random neighbour at a time, and watches
-whether neighbours live (detector.py).
+"""The gossip machine: floods new adverts at once, compares tables with one neighbour at a time (rounds.py), and
+watches whether neighbours live (detector.py).
 
 `handle(event, now) -> list[Command]`, `next_wakeup()`. No work per message beyond what the message holds. Not for
 who should be linked (overlay.py) nor whether a node can be reached (routing). Counterpart: mesh.gossiper.
@@ -17,6 +17,7 @@ from math import inf
 from meshnode.config.gossip import GossipSection
 from meshnode.errors import DecodeError, ProtocolViolation
 from meshnode.gossip.detector import Detector
+from meshnode.gossip.echoes import Echoes
 from meshnode.gossip.events import (
     Changed,
     Command,
@@ -37,11 +38,10 @@ from meshnode.gossip.events import (
     Verdict,
     Violation,
 )
-from meshnode.gossip.exchange import carried, compare, listing
+from meshnode.gossip.exchange import carried
 from meshnode.gossip.facts import Facts
 from meshnode.gossip.intake import REASONS, Intake, Taken
 from meshnode.gossip.messages import (
-    MAX_WANTED,
     Ack,
     AckFor,
     Adverts,
@@ -55,24 +55,14 @@ from meshnode.gossip.messages import (
     Want,
     advert_frames,
     decode_message,
-    encode_message,
-    version_frames,
 )
-from meshnode.gossip.neighbour import Neighbour, burst, neighbour
+from meshnode.gossip.neighbour import Neighbour
 from meshnode.gossip.own import Own
-from meshnode.gossip.proofs import Conviction, Proofs
-from meshnode.gossip.rates import Bucket
-from meshnode.gossip.table import Entry, State, Table
+from meshnode.gossip.proofs import Proofs
+from meshnode.gossip.rounds import Rounds
+from meshnode.gossip.table import Entry, Table
 from meshnode.model.advert import Advert, SignedAdvert
 from meshnode.model.ids import NodeId
-
-_RECENT = 128
-_RECENT_BYTES = 2048
-"""News comes from every neighbour within moments, in the same bytes: those frames are not read twice."""
-
-_REFUTATIONS = 2
-_REFUTATION_S = 10.0
-"""Adverts said because somebody suspects this node: each floods the mesh, and anybody may suspect."""
 
 
 def _nothing_to_tell() -> Facts | None:
@@ -115,11 +105,9 @@ class Gossip:
         self._proofs = Proofs(section)
         self._intake = Intake(judge, self._own, self._table, self._proofs)
         self._detector = Detector(section, self._table, rng, facts)
-        self._refutes = Bucket(_REFUTATIONS, _REFUTATION_S)
-        self._links: dict[NodeId, Neighbour] = {}
-        self._compare_at: float | None = None
-        self._recent: dict[bytes, None] = {}
-        self.rounds = 0
+        self._echoes = Echoes(self._table)
+        self._rounds = Rounds(section, self._table, self._proofs, self._intake.unwanted, rng)
+        self._links = self._rounds.links
         self._counted = incarnation
         self._wakeup = inf
 
@@ -134,6 +122,11 @@ class Gossip:
     def counts(self) -> Counter[str]:
         """How many adverts of others were "news", and how many were not taken for each of `reasons`."""
         return self._intake.counts
+
+    @property
+    def rounds(self) -> int:
+        """Rounds of anti-entropy that this node has begun."""
+        return self._rounds.begun
 
     @property
     def suspected(self) -> frozenset[NodeId]:
@@ -167,7 +160,7 @@ class Gossip:
             case Heard(node):
                 turn.commands += self._detector.heard(node, now)
             case NeighbourDown(node):
-                self._links.pop(node, None)
+                self._rounds.down(node)
                 self._detector.down(node)
             case Describe(advert):
                 lost = self._own.describe(advert, now)
@@ -186,7 +179,7 @@ class Gossip:
             self._counted = self._own.incarnation
             turn.commands.append(Counted(self._counted))
         self._say(self._own.advert(now), turn)
-        self._compare_if_due(turn)
+        turn.commands += self._rounds.begin(now, left=self._own.left)
         if not self._silent():
             turn.commands += self._detector.tick(now)
         if turn.changed:
@@ -197,11 +190,11 @@ class Gossip:
     def _is_echo(self, event: Received) -> bool:
         """Whether this frame only says once more what another neighbour has just said: most frames do, since each
         advert comes over every link."""
-        return event.data in self._recent and self._detector.at_ease(event.frm)
+        return event.data in self._echoes and self._detector.at_ease(event.frm)
 
     def _soonest(self) -> float:
         own, table, probe = self._own.due, self._table.next_due(), self._detector.due
-        soonest = inf if self._compare_at is None else self._compare_at
+        soonest = inf if self._rounds.due is None else self._rounds.due
         if own is not None and own < soonest:
             soonest = own
         if table is not None and table < soonest:
@@ -222,58 +215,23 @@ class Gossip:
         turn.commands += [Send(node, frame) for node in self._links if node != frm]
 
     def _up(self, node: NodeId, turn: _Turn) -> None:
-        """A new neighbour gets the table; where that is more than it can check at once, the rest by comparing."""
         if node == self.me:
             return
-        self._links[node] = neighbour(self._section)
         turn.commands += self._detector.up(node, turn.now)
-        if self._compare_at is None:
-            # Nodes that started together should not compare together.
-            self._compare_at = turn.now + self._section.anti_entropy_s * self._rng.random()
+        self._rounds.up(node, turn.now)
         if not self._silent():
-            entries = self._table.spread()
-            about = self._table.get(node)
-            if about is not None and about.state is State.OVER:
-                # Should it have lost its counter, this shows it how far it had counted.
-                entries.append(about)
-            if len(entries) > burst(self._section):
-                turn.commands.append(self._digest(node))
-            self._serve(node, entries, turn)
+            turn.commands += self._rounds.greet(node, turn.now)
 
     def _silent(self) -> bool:
         """Before the first description and after leaving nothing is accepted and nothing told."""
         return self._own.mesh is None or self._own.left
-
-    def _digest(self, node: NodeId) -> Send:
-        return Send(node, encode_message(Digest(self._table.digests.packed())))
-
-    def _serve(self, node: NodeId, entries: list[Entry], turn: _Turn) -> None:
-        """Send what another lacks, within its budget; by lot where that is too small, so that what it refuses again
-        and again does not stand before the rest."""
-        served = self._links[node].served
-        room = served.available(turn.now)
-        if len(entries) > room:
-            entries = self._rng.sample(entries, room)
-        served.take(turn.now, len(entries))
-        turn.commands += [Send(node, frame) for frame in advert_frames(carried(entries, turn.now))]
-
-    def _compare_if_due(self, turn: _Turn) -> None:
-        if self._compare_at is None or self._compare_at > turn.now:
-            return
-        self._compare_at = None
-        if self._links and not self._own.left:
-            self._compare_at = turn.now + self._section.anti_entropy_s * self._rng.uniform(0.9, 1.1)
-            chosen = self._rng.choice([n for n, link in self._links.items() if link.starved] or list(self._links))
-            self._links[chosen].starved = False
-            turn.commands.append(self._digest(chosen))
-            self.rounds += 1
 
     def _received(self, frm: NodeId, data: bytes, turn: _Turn) -> None:
         link = self._links.get(frm)
         if link is None or self._silent():
             return
         turn.commands += self._detector.heard(frm, turn.now)
-        if data in self._recent:
+        if data in self._echoes:
             return
         try:
             message = decode_message(data)
@@ -283,21 +241,17 @@ class Gossip:
         match message:
             case Adverts(items):
                 self._adverts(frm, link, items, data, turn)
-                if len(data) <= _RECENT_BYTES:
-                    self._remember(data, items)
+                self._echoes.remember(data, items)
             case Probe():
                 turn.commands += self._detector.probed(frm, message, turn.now)
             case Ack():
                 turn.commands += self._detector.answered(frm, message, turn.now)
             case Digest(sums):
-                if link.digests.take(turn.now):
-                    lists = listing(self._table, self._table.digests.differing(sums))
-                    turn.commands += [Send(frm, frame) for frame in version_frames(lists)]
+                turn.commands += self._rounds.compared(frm, sums, turn.now)
             case Versions():
-                self._versions(frm, link, message, turn)
+                turn.commands += self._rounds.listed(frm, message, turn.now)
             case Want(ids):
-                found = (self._table.get(NodeId(id_)) for id_ in dict.fromkeys(ids))
-                self._serve(frm, [entry for entry in found if entry is not None], turn)
+                turn.commands += self._rounds.wanted(frm, ids, turn.now)
             case ProbeFor():
                 if link.favours.take(turn.now):
                     turn.commands += self._detector.asked_for(frm, message, turn.now)
@@ -314,23 +268,8 @@ class Gossip:
             turn.commands += self._detector.accused(frm, NodeId(message.node), turn.now)
             return
         turn.commands.append(self._detector.refute(frm))
-        if (message.incarnation, message.sequence) >= self._own.order and self._refutes.take(turn.now):
+        if self._own.refute((message.incarnation, message.sequence), turn.now):
             self._detector.health.worse()
-            # Where the link to it is silent but others are not, a newer advert shows that this node lives.
-            self._own.overtake(self._own.order, turn.now)
-
-    def _versions(self, frm: NodeId, link: Neighbour, theirs: Versions, turn: _Turn) -> None:
-        wanted, newer = compare(self._table, theirs, self._intake.unwanted)
-        for conviction in [c for node in wanted if (c := self._proofs.held(node, turn.now)) is not None]:
-            wanted.remove(conviction.node)
-            self._show(frm, link, conviction, turn)
-        room = min(link.checks.available(turn.now), MAX_WANTED)
-        if len(wanted) > room:
-            link.starved = True
-            wanted = self._rng.sample(wanted, room)
-        if wanted:
-            turn.commands.append(Send(frm, encode_message(Want(tuple(wanted)))))
-        self._serve(frm, newer, turn)
 
     def _adverts(self, frm: NodeId, link: Neighbour, items: tuple[Carried, ...], data: bytes, turn: _Turn) -> None:
         news: list[Entry] = []
@@ -344,37 +283,24 @@ class Gossip:
             if taken.news is not None:
                 news.append(taken.news)
                 self._detector.vouched(taken.news.node)
-            self._took(taken, frm, link, turn)
+            self._took(taken, frm, turn)
         if news:
             leaving = tuple(carried(news, turn.now))
             # What is passed on whole is passed on in the bytes it came in.
             for frame in [data] if leaving == items else advert_frames(leaving):
                 self._flood(frame, frm, turn)
 
-    def _took(self, taken: Taken, frm: NodeId, link: Neighbour, turn: _Turn) -> None:
+    def _took(self, taken: Taken, frm: NodeId, turn: _Turn) -> None:
         if taken.changed is not None:
             turn.changed.add(taken.changed)
         if taken.convicted is not None:
             turn.commands.append(Convicted(taken.convicted.node, taken.convicted.until))
             self._flood(taken.convicted.frame, frm, turn)
         if taken.lacks is not None:
-            self._show(frm, link, taken.lacks, turn)
+            turn.commands += self._rounds.show(frm, taken.lacks, turn.now)
 
     def _proof(self, frm: NodeId, link: Neighbour, proof: Proof, turn: _Turn) -> None:
         try:
-            self._took(self._intake.hear(link, proof, turn.now), frm, link, turn)
+            self._took(self._intake.hear(link, proof, turn.now), frm, turn)
         except (DecodeError, ProtocolViolation) as error:
             turn.commands.append(Violation(frm, str(error)))
-
-    def _show(self, frm: NodeId, link: Neighbour, conviction: Conviction, turn: _Turn) -> None:
-        """Whoever still believes the convicted gets the proof: floods lose some, and links come late."""
-        if frm != conviction.node and link.proofs.take(turn.now):
-            turn.commands.append(Send(frm, conviction.frame))
-
-    def _remember(self, data: bytes, items: tuple[Carried, ...]) -> None:
-        """Remember a frame all of which was taken in: the same again would bring nothing."""
-        held = (self._table.holder(item.signed.body) for item in items)
-        if all(entry is not None and entry.state is not State.OVER for entry in held):
-            self._recent[data] = None
-            if len(self._recent) > _RECENT:
-                del self._recent[next(iter(self._recent))]

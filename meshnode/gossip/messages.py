@@ -2,7 +2,7 @@
 
 A round of anti-entropy: Digest -> Versions of the buckets that differ -> Want what is newer there, Adverts of what is
 newer here -> Adverts. A probe: Probe -> Ack, or around: ProbeFor -> Probe -> Ack -> AckFor. Not for what an advert
-says (model.advert) nor for when to send (machine.py, detector.py).
+says (model.advert) nor for when to send (machine.py, rounds.py, detector.py).
 """
 
 from __future__ import annotations

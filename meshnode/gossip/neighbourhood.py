@@ -1,7 +1,7 @@
 """The links of one node in a mesh too large for links to all: which are chosen, kept, exchanged and closed. Pure.
 
 Joins what is known (book.py), whom to choose (views.py), who is asked often (heat.py) and what links are like. Not for
-dialling nor its failures (overlay.py). protocol.md §5, overlay.
+dialling nor its failures (dialling.py). protocol.md §5, overlay.
 """
 
 from __future__ import annotations
@@ -84,10 +84,10 @@ class Neighbourhood:
             else:
                 self.book.drop(node)
 
-    def choose(self, barred: Callable[[NodeId], bool], now: float) -> list[NodeId]:
+    def choose(self, barred: Callable[[NodeId, float], bool], now: float) -> list[NodeId]:
         """Nodes to dial that were chosen just now."""
         picked: list[NodeId] = []
-        while (node := self.views.pick(self.staying, barred, now)) is not None:
+        while (node := self.views.pick(self.staying, lambda node: barred(node, now), now)) is not None:
             picked.append(node)
         return picked
 

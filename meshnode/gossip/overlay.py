@@ -1,28 +1,24 @@
 """Who should be linked to whom, when to dial again, and where. Pure; counterpart: mesh.peers, which dials.
 
 Up to `full_mesh_nodes` every node wants a link to every other, above it to a few of its choice (views.py); named peers
-are wanted always; silent ones are tried for a day, which is how a partition heals. Not for choosing paths (routing) and
-not for liveness (net pings links).
+are wanted always; silent ones are tried for a day, which is how a partition heals. Not for what is dialled when
+(dialling.py), nor for choosing paths (routing) and liveness (net pings links).
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from meshnode.config.mesh import MeshSection
-from meshnode.gossip.asking import Asking
-from meshnode.gossip.backoff import Storm
 from meshnode.gossip.book import MOST_REACHED, Book
 from meshnode.gossip.candidates import is_loopback
-from meshnode.gossip.flights import Flights, Ready
-from meshnode.gossip.hints import HINT_S, TRIES, Hints
+from meshnode.gossip.dialling import Dialling
 from meshnode.gossip.learning import Learning
 from meshnode.gossip.neighbourhood import Held, Neighbourhood
 from meshnode.gossip.overlay_events import (
     Asked,
-    AskToDial,
     Breached,
     Changed,
     Cold,
@@ -41,9 +37,8 @@ from meshnode.gossip.overlay_events import (
     Shed,
     Unlinked,
 )
-from meshnode.gossip.quarantine import Quarantine
 from meshnode.gossip.shedding import DRAIN_S
-from meshnode.gossip.targets import DAY_S, Key, Kind, Target
+from meshnode.gossip.targets import DAY_S, Kind, Target
 from meshnode.gossip.views import ANCHORS, PARTED_S, Views
 from meshnode.model.advert import Advert
 from meshnode.model.ids import NodeId
@@ -58,12 +53,6 @@ STEADY_S = 10.0
 
 ASKED_S = 10.0
 """A peer's wish to be dialled is heeded once in so long."""
-
-ASK_AFTER = 2
-"""Failed dials after which a peer that has addresses is asked to dial, too."""
-
-GIVE_UP = 2
-"""Failed dials after which another node is chosen."""
 
 FIRST_HOPED, HOPED_S = 4, 0.25
 """Remembered peers dialled at once, and seconds between the others: one that answers is enough in a large mesh."""
@@ -92,11 +81,7 @@ class Overlay:
     _near: Neighbourhood = field(init=False)
     _learning: Learning = field(init=False)
     _heeded: dict[NodeId, float] = field(default_factory=dict)
-    _flights: Flights = field(init=False)
-    _asking: Asking = field(init=False)
-    _hints: Hints = field(init=False)
-    _quarantine: Quarantine = field(init=False)
-    _storm: Storm = field(init=False)
+    _dialling: Dialling = field(init=False)
     _now: float = float("-inf")
 
     def __post_init__(self) -> None:
@@ -106,11 +91,7 @@ class Overlay:
         views = Views(section, self.rng, frozenset(remembered[:ANCHORS]))
         self._near = Neighbourhood(section, self.rng, self._book, views, self.inviter)
         self._learning = Learning(self.rng, self._book, self._near)
-        self._flights = Flights(section.dials)
-        self._asking = Asking(self.rng)
-        self._hints = Hints(section)
-        self._quarantine = Quarantine(section.quarantine_s, section.quarantine_max_s)
-        self._storm = Storm(section.dials, section.redial_min_s, section.redial_max_s)
+        self._dialling = Dialling(section, self.rng, self._book, self._near, self._learning)
         for address in section.peers:
             self._book.targets[address] = Target(Kind.NAMED, (address,), 0.0)
         for peer in remembered:
@@ -131,15 +112,16 @@ class Overlay:
             case Unlinked(peer, parted):
                 self._unlink(peer, parted, now)
             case Failed(target, peer):
-                self._fail(target, peer, now)
+                self._dialling.failed(target, peer, now)
             case Breached(peer):
-                self._quarantine.breached(peer, now)
+                self._dialling.quarantine.breached(peer, now)
             case Asked(peer):
                 self._heed(peer, now)
             case Forgotten(peer):
                 self._forget(peer)
             case Redial():
-                self._redial(now)
+                self._near.views.awake()
+                self._dialling.redial(now)
             case Hot(peer):
                 self._heat_up(peer, now)
             case Cold(peer):
@@ -148,12 +130,10 @@ class Overlay:
                 commands += [Shed(peer, DRAIN_S) for peer in self._near.look(links, now)]
             case _:
                 pass
-        self._expire(now)
-        for node in self._near.choose(self._barred, now):
+        self._dialling.expire(now)
+        for node in self._near.choose(self._dialling.barred, now):
             self._learning.want(node, self._book.adverts[node], now)
-        commands += self._flights.start(self._ready(now))
-        if (asked := self._asking.choose(self._blocked(), now)) is not None:
-            commands.append(AskToDial(asked))
+        commands += self._dialling.begin(now)
         return [*commands, Look()] if self._near.round_due(now) else commands
 
     def next_wakeup(self) -> float | None:
@@ -161,14 +141,14 @@ class Overlay:
 
         What waits for a dial under way to end needs no waking: that end is an event.
         """
-        dues = [self._due(key, target) for key, target in self._book.targets.items() if self._wanted(key)]
-        rest = (self._asking.next_due(), self._near.views.next_pick(self._near.staying, self._now), self._near.round_at)
-        at = min((at for at in (*dues, *rest) if at is not None and at > self._now), default=float("inf"))
+        pick = self._near.views.next_pick(self._near.staying, self._now)
+        dues = (*self._dialling.dues(), pick, self._near.round_at)
+        at = min((due for due in dues if due is not None and due > self._now), default=float("inf"))
         return at if at < float("inf") else None
 
     def shut_out(self, peer: NodeId, now: float) -> float | None:
         """Seconds for which `peer` is still in quarantine, None when it is not."""
-        return self._quarantine.left_s(peer, now)
+        return self._dialling.quarantine.left_s(peer, now)
 
     def replaces(self, peer: NodeId, new_dialled: bool, old_dialled: bool, old_age_s: float) -> bool:
         """Whether a new link to `peer` takes the place of the one there is; `…_dialled`: this end dialled it.
@@ -194,7 +174,7 @@ class Overlay:
         match event:
             case Heard(address):
                 # The cheapest of all: anybody on the LAN can send thousands.
-                return self._hear(address, now)
+                return self._dialling.hear(address, now)
             case Changed(said):
                 return self._learning.learn(said, now)
             case Known(adverts):
@@ -208,19 +188,6 @@ class Overlay:
                 pass
         return True
 
-    def _hear(self, address: str, now: float) -> bool:
-        """Take a hint, if it is to be tried; whether it is."""
-        targets = self._book.targets
-        held = targets.get(address)
-        if held is not None and held.kind is Kind.HINT:
-            held.until = now + HINT_S
-        if held is not None or not self.section.dial_learned or not self._hints.admit(address, now):
-            return False
-        if self._book.tells_of(address) or not self._place_for_hint():
-            return False
-        targets[address] = Target(Kind.HINT, (address,), now, until=now + HINT_S)
-        return True
-
     # What each other event changes.
 
     def _link(self, event: Linked, now: float) -> None:
@@ -230,17 +197,16 @@ class Overlay:
         self._near.views.landed(event.peer, event.address)
         if event.target is not None:
             held.dialled = True
-            self._flights.landed(event.target)
-            self._answered(event.target, event.peer)
+            self._dialling.landed(event.target, event.peer)
 
     def _unlink(self, peer: NodeId, parted: bool, now: float) -> None:
         shed = peer in self._near.leaving
         held = self._near.ended(peer, now)
-        self._storm.ended(now)
+        self._dialling.storm.ended(now)
         for key in self._book.keys_of(peer):
             target = self._book.targets[key]
             if now - held.since >= STEADY_S:
-                target.failures, target.due = 0, now + self._storm.delay_s(self.rng)
+                target.failures, target.due = 0, now + self._dialling.storm.delay_s(self.rng)
             else:
                 target.wait(self.rng, self.section, now)
             if target.kind in (Kind.HOPED, Kind.DEAD):
@@ -252,7 +218,7 @@ class Overlay:
         elif peer in self._near.views.chosen and peer not in self._book.adverts:
             self._near.views.failed(peer, now)
         if not self._near.linked:
-            self._hurry(now)
+            self._dialling.hurry(now)
 
     def _part(self, peer: NodeId, now: float) -> None:
         """One of the two did not want the link: it is left in peace for a while, unless there is no other."""
@@ -264,36 +230,6 @@ class Overlay:
                 self._book.drop(key)
             else:
                 target.due = now + self.rng.uniform(1.0, 2.0) * PARTED_S
-
-    def _hurry(self, now: float) -> None:
-        """There is no link at all: named peers that were left in peace are so no more."""
-        for key in self._book.of_kind(Kind.NAMED):
-            target = self._book.targets[key]
-            if target.due > now + self.section.redial_max_s:
-                target.due = now + self._storm.delay_s(self.rng)
-
-    def _fail(self, key: Key, peer: NodeId | None, now: float) -> None:
-        self._flights.landed(key)
-        target = self._book.targets.get(key)
-        if target is None:
-            return
-        target.wait(self.rng, self.section, now)
-        if target.kind is Kind.HOPED and target.until is None:
-            target.until = now + DAY_S
-        self._give_up(key, target, now)
-        if isinstance(key, str) and target.kind is Kind.HINT and target.failures >= TRIES:
-            self._hints.gave_up(key, now)
-            self._book.drop(key)
-        elif target.once:
-            self._book.drop(key)
-        elif peer is not None:
-            self._answered(key, peer)
-
-    def _give_up(self, key: Key, target: Target, now: float) -> None:
-        """Another is chosen instead of one that cannot be dialled."""
-        if isinstance(key, NodeId) and key in self._near.views.chosen and target.failures >= GIVE_UP:
-            self._near.views.failed(key, now)
-            target.once = target.kind is Kind.KNOWN and key not in self._near.heat
 
     def _heed(self, peer: NodeId, now: float) -> None:
         self._heeded = {who: at for who, at in self._heeded.items() if at > now - ASKED_S}
@@ -315,67 +251,3 @@ class Overlay:
         self._book.forget(peer)
         self._near.views.forget(peer)
         self._near.heat.cool(peer)
-
-    def _redial(self, now: float) -> None:
-        self._hints.forgive()
-        self._asking.anew()
-        self._near.views.awake()
-        waiting = [target for key, target in self._book.targets.items() if self._wanted(key)]
-        for target in waiting:
-            target.failures, target.due = 0, now + self._storm.delay_s(self.rng, len(waiting))
-
-    # What follows from all of it.
-
-    def _ready(self, now: float) -> Iterable[Ready]:
-        for key, target in self._book.targets.items():
-            if target.due <= now and self._wanted(key) and self._due(key, target) <= now:
-                where = self._book.addresses(key)
-                yield Ready(self._due(key, target), key, target.kind, self._book.peer(key), where)
-
-    def _blocked(self) -> Iterable[NodeId]:
-        """Nodes that this one cannot dial, and that could dial it."""
-        own = self._book.adverts.get(self.me)
-        if own is None or not self._near.linked:
-            return
-        anywhere = any(not is_loopback(address) for address in own.addresses)
-        for key, target in self._book.targets.items():
-            if not isinstance(key, NodeId) or target.kind is not Kind.KNOWN or key in self._near.linked:
-                continue
-            hopeless = target.failures >= ASK_AFTER or not self._book.where(key)
-            if hopeless and not self._barred(key) and (anywhere or (target.near and own.addresses)):
-                yield key
-
-    def _barred(self, peer: NodeId) -> bool:
-        return self._quarantine.until(peer) > self._now
-
-    def _expire(self, now: float) -> None:
-        for key, target in list(self._book.targets.items()):
-            over = target.until is not None and target.until <= now
-            if over and key not in self._flights and self._book.peer(key) not in self._near.linked:
-                self._book.drop(key)
-
-    def _wanted(self, key: Key) -> bool:
-        peer = self._book.peer(key)
-        return key not in self._flights and peer != self.me and peer not in self._near.linked
-
-    def _due(self, key: Key, target: Target) -> float:
-        return max(target.due, self._quarantine.until(self._book.peer(key)))
-
-    def _answered(self, key: Key, peer: NodeId) -> None:
-        """`peer` was found at a target. A hint that led to a known one has done its work."""
-        target = self._book.targets.get(key)
-        if target is not None and isinstance(key, str):
-            if target.kind is Kind.HINT and self._learning.knows(peer):
-                self._book.drop(key)
-            else:
-                self._book.behind[key] = peer
-
-    def _place_for_hint(self) -> bool:
-        """Whether there is room for one more hint; if not, the one that failed most makes it."""
-        hints = self._book.of_kind(Kind.HINT)
-        if len(hints) < self.section.hints:
-            return True
-        failures, key = max((self._book.targets[key].failures, str(key)) for key in hints)
-        if failures:
-            self._book.drop(key)
-        return failures > 0

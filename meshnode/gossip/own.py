@@ -20,6 +20,10 @@ from meshnode.model.ids import NodeId
 LAST = 2**62
 """The largest counter an advert holds."""
 
+_REFUTATIONS = 2
+_REFUTATION_S = 10.0
+"""Adverts said because somebody suspects this node: each floods the mesh, and anybody may suspect."""
+
 _KEPT_NEIGHBOURS = 8
 """An active view's worth (protocol.md §5, overlay): with these the mesh stays connected in every node's map."""
 
@@ -40,6 +44,7 @@ class Own:
     due: float | None = None
     """When the next advert is to be made."""
     _rate: Bucket = field(init=False)
+    _refutes: Bucket = field(default_factory=lambda: Bucket(_REFUTATIONS, _REFUTATION_S))
 
     def __post_init__(self) -> None:
         # The same budget that others grant: what is said within it is refused nowhere.
@@ -93,6 +98,14 @@ class Own:
         if order >= self.order and not self.left:
             self.incarnation, self.sequence = order
             self._hurry(now, now)
+
+    def refute(self, order: tuple[int, int], now: float) -> bool:
+        """A neighbour that knows the advert of `order` finds this node silent. Where only the link between them is, a
+        newer advert shows that this node lives. Whether one is said."""
+        if order < self.order or not self._refutes.take(now):
+            return False
+        self.overtake(self.order, now)
+        return True
 
     def _make(self, said: Advert) -> tuple[Advert, SignedAdvert]:
         if self.sequence < LAST:

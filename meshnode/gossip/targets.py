@@ -1,6 +1,6 @@
 """One thing the overlay may dial: what it is, when it falls due, and how it waits after failing. Pure.
 
-Not for choosing among them (overlay.py).
+Not for choosing among them (dialling.py).
 """
 
 from __future__ import annotations

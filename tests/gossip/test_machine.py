@@ -285,7 +285,7 @@ def test_a_frame_is_remembered_only_when_the_same_again_would_bring_nothing() ->
     assert [news(made.handle(Received(A, over), 20.0)) for _ in range(2)] == [[], []]
     for n in range(300):
         made.handle(Received(A, carrying(advert(node_id(103), n + 1))), 30.0 + 11.0 * n)
-    assert len(made._recent) <= 128
+    assert len(made._echoes) <= 128
 
 
 def test_known_adverts_cost_no_check() -> None:

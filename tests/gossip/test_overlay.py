@@ -391,13 +391,13 @@ def test_twenty_thousand_hints_cost_bounded_memory_and_few_dials() -> None:
             flying.append(command.target)
         hints = sum(isinstance(key, str) and key != "named:1" for key in machine._book.targets)
         assert hints <= 256
-        assert len(machine._flights._under_way) <= 1 + 16 // 4
+        assert len(machine._dialling.flights._under_way) <= 1 + 16 // 4
         if number % 50 == 0:
             for target in flying:
                 machine.handle(Failed(target), now)
             flying.clear()
     assert dials <= 3 * (5 * now + 5)
-    assert len(machine._hints._failed) <= 256 and len(machine._book.behind) == 0
+    assert len(machine._dialling.hints._failed) <= 256 and len(machine._book.behind) == 0
 
 
 def test_a_full_table_of_hints_gives_the_place_of_the_one_that_failed_most() -> None:

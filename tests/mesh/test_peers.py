@@ -248,7 +248,7 @@ async def test_a_node_that_has_moved_tries_everybody_anew(autojump_clock: MockCl
         one, two = await where.add("one"), await where.add("two", listens=False, peers=("one:6375",))
         where.net.partition({"one"}, {"two"})
         await sleep(200.0)
-        while "one:6375" in two.peers._overlay._flights:  # noqa: ASYNC110 - nobody is told of it
+        while "one:6375" in two.peers._overlay._dialling.flights:  # noqa: ASYNC110 - nobody is told of it
             # A dial that is under way into the void has to end first.
             await sleep(0.1)
         where.net._sides = []

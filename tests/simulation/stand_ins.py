@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 from unittest import mock
 
-from meshnode.gossip import detector, intake, machine, messages, own
+from meshnode.gossip import detector, intake, machine, messages, own, rounds
 from meshnode.gossip.events import Verdict
 from meshnode.model.advert import Advert
 from meshnode.model.ids import NodeId
@@ -68,7 +68,7 @@ def shared() -> Iterator[None]:
         mock.patch.object(machine, "decode_message", remembered(messages.decode_message)),
         mock.patch.object(intake, "unpack", remembered(intake.unpack)),
         mock.patch.object(own, "fit", remembered(own.fit)),
-        mock.patch.object(machine, "encode_message", encode),
+        mock.patch.object(rounds, "encode_message", encode),
         mock.patch.object(messages, "encode_message", encode),
         mock.patch.object(detector, "encode_message", encode),
         mock.patch.object(Advert, "node", property(lambda advert: ids(advert.id))),
