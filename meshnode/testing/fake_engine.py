@@ -1,7 +1,8 @@
 """A llama-server without a model: the same endpoints and shapes, exact control of time, and faults on demand.
 
-For tests of anything that speaks to an engine, yours included. Text is `t0 t1 t2 …`; every request is recorded, with
-whether its client left before the end. Not for measuring speed. Counterpart: `meshnode.engine`.
+For tests of anything that speaks to an engine, yours included. Text is `t0 t1 t2 …`, or numbered by the prompt's last
+word; every request is recorded, with whether its client left before the end. Not for measuring speed. Counterpart:
+`meshnode.engine`.
 
     async with trio.open_nursery() as nursery:
         fake = FakeEngine()
@@ -33,9 +34,12 @@ class Behaviour(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     `tokens` is how many come where the request names no `max_tokens`; `prefill_s` passes before the first and
     `token_s` between them. `status` answers with that error instead. `hang` is "prefill" (no head ever), or "stream"
-    (nothing after `at` tokens). `end` is how a stream ends: "whole", "die" (a bare EOF after `at` tokens),
-    "truncated" (half an event after `at` tokens, then a proper end of HTTP) or "unfinished" (a proper end of HTTP
-    with neither `finish_reason` nor `[DONE]`).
+    (nothing after `at` tokens). `end` is how an answer ends: "whole", "die" (a bare EOF after `at` tokens),
+    "truncated" (half an event after `at` tokens, then a proper end of HTTP), "unfinished" (a proper end of HTTP with
+    neither `finish_reason` nor `[DONE]`), or whole but for its token number `at`: "json" (half an event in proper
+    framing) or "utf8" (a byte that no text has). One that is not streamed is spoilt alike; "truncated" is then half of
+    the length that its head says. With `echo` the text names its request: `hello.0 hello.1 …` for a prompt that ends
+    with "hello".
     """
 
     tokens: int = 4
@@ -45,6 +49,7 @@ class Behaviour(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     hang: str = ""
     end: str = "whole"
     at: int = 1
+    echo: bool = False
 
 
 @dataclass
@@ -216,16 +221,13 @@ class FakeEngine:
             return
         limit = asked.get("max_tokens") or asked.get("max_completion_tokens")
         count = min(limit, behaviour.tokens) if isinstance(limit, int) else behaviour.tokens
-        writer = _Writer(path, asked, self.models[0], count)
+        writer = _Writer(path, asked, self.models[0], count, _last_word(asked) + "." if behaviour.echo else "t")
         if asked.get("stream"):
             await self._stream(exchange, writer, behaviour, record)
             return
         await trio.sleep(behaviour.token_s * count)
         record.first_byte_at = trio.current_time()
-        if behaviour.end == "die":
-            exchange.die()
-            return
-        await exchange.send_whole(200, writer.whole())
+        await _send_whole(exchange, writer.whole(), behaviour.end)
 
     async def _stream(self, exchange: Exchange, writer: _Writer, behaviour: Behaviour, record: Record) -> None:
         await exchange.begin()
@@ -240,13 +242,14 @@ class FakeEngine:
                     exchange.die()
                     return
                 if behaviour.end == "truncated":
-                    event = writer.event(text=f"t{index} ")
+                    event = writer.token(index)
                     await exchange.send(event[: len(event) // 2])
                     await exchange.finish()
                     return
             if index:
                 await trio.sleep(behaviour.token_s)
-            await exchange.send(writer.event(text=f"t{index} "))
+            event = writer.token(index)
+            await exchange.send(_spoilt(event, behaviour.end) if index == behaviour.at else event)
         if behaviour.end != "unfinished":
             await exchange.send(writer.last())
         await exchange.finish()
@@ -255,9 +258,10 @@ class FakeEngine:
 class _Writer:
     """Bodies in OpenAI's shapes as llama-server writes them."""
 
-    def __init__(self, path: str, asked: dict[str, Any], model: str, count: int) -> None:
+    def __init__(self, path: str, asked: dict[str, Any], model: str, count: int, word: str) -> None:
         self.chat = path == "/v1/chat/completions"
         self.count = count
+        self._word = word
         self._finish = "length" if asked.get("max_tokens") == count else "stop"
         self._usage = {"completion_tokens": count, "prompt_tokens": _prompt_tokens(asked)}
         self._usage["total_tokens"] = sum(self._usage.values())
@@ -275,6 +279,10 @@ class _Writer:
             choice["text"] = text
         return self._sse({"choices": [choice]})
 
+    def token(self, index: int) -> bytes:
+        """One event of text."""
+        return self.event(text=self._text(index))
+
     def last(self) -> bytes:
         """The end of a stream: the reason, the usage where asked for, and the mark."""
         usage = self._sse({"choices": [], "usage": self._usage}) if self._with_usage else b""
@@ -282,14 +290,42 @@ class _Writer:
 
     def whole(self) -> bytes:
         """An answer that is not streamed."""
-        text = "".join(f"t{index} " for index in range(self.count))
+        text = "".join(map(self._text, range(self.count)))
         choice: dict[str, Any] = {"index": 0, "finish_reason": self._finish}
         choice |= {"message": {"role": "assistant", "content": text}} if self.chat else {"text": text, "logprobs": None}
         return msgspec.json.encode({"choices": [choice], **self._base, "object": self._kind, "usage": self._usage})
 
+    def _text(self, index: int) -> str:
+        return f"{self._word}{index} "
+
     def _sse(self, value: dict[str, Any]) -> bytes:
         kind = f"{self._kind}.chunk" if self.chat else self._kind
         return b"data: " + msgspec.json.encode({**value, **self._base, "object": kind}) + b"\n\n"
+
+
+async def _send_whole(exchange: Exchange, body: bytes, end: str) -> None:
+    if end == "die":
+        exchange.die()
+    elif end == "truncated":
+        await exchange.send_half(200, body)
+    else:
+        await exchange.send_whole(200, _spoilt(body, end))
+
+
+def _spoilt(data: bytes, end: str) -> bytes:
+    """An event or a body that is no JSON, or no UTF-8, in framing that is right; for any other end as it was."""
+    half = len(data) // 2
+    if end == "json":
+        return data[:half] + data[len(data.rstrip(b"\n")) :]
+    return data[:half] + b"\xff" + data[half:] if end == "utf8" else data
+
+
+def _last_word(asked: dict[str, Any]) -> str:
+    """Of the last message, or of the prompt; nothing where it is not text."""
+    messages = asked.get("messages")
+    last = messages[-1] if isinstance(messages, list) and messages else {"content": asked.get("prompt")}
+    said = last.get("content") if isinstance(last, dict) else None
+    return (said.split() or [""])[-1] if isinstance(said, str) else ""
 
 
 def _prompt_tokens(asked: dict[str, Any]) -> int:

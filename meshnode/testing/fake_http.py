@@ -17,7 +17,8 @@ REASONS = {200: "OK", 400: "Bad Request", 404: "Not Found", 500: "Internal Serve
 
 @dataclass
 class Exchange:
-    """A request as read, and the way to answer it: `send_whole`, or `begin`, `send`, `finish`; or `die`."""
+    """A request as read, and the way to answer it: `send_whole`, or `begin`, `send`, `finish`; or `die`, or
+    `send_half`."""
 
     method: str
     path: str
@@ -32,6 +33,11 @@ class Exchange:
         self.keep_alive = self.keep_alive and status < 400
         self.over = True
         await self.stream.send_all(self._head(status, kind, f"content-length: {len(body)}") + body)
+
+    async def send_half(self, status: int, body: bytes, kind: str = "application/json") -> None:
+        """The head of a whole answer and half of its body; then the connection ends."""
+        self.die()
+        await self.stream.send_all(self._head(status, kind, f"content-length: {len(body)}") + body[: len(body) // 2])
 
     async def begin(self, kind: str = "text/event-stream") -> None:
         """The head of a chunked answer."""

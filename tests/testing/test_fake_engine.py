@@ -121,6 +121,41 @@ async def test_an_incomplete_stream_is_whole_http(asking: Asking, end: str) -> N
     assert body.endswith(b"\n\n") is (end == "unfinished")
 
 
+async def test_a_stream_is_spoilt_in_one_event_and_goes_on(asking: Asking) -> None:
+    _, body = await asking.post("/v1/chat/completions", stream=True, fake={"end": "json", "at": 2})
+    role, zero, one, spoilt, three, *_, done, end = body.split(b"\n\n")
+    assert [json.loads(event[6:])["object"] for event in (role, zero, one, three)] == ["chat.completion.chunk"] * 4
+    with pytest.raises(json.JSONDecodeError):
+        json.loads(spoilt[6:])
+    assert (done, end) == (b"data: [DONE]", b"")
+    _, body = await asking.post("/v1/chat/completions", stream=True, fake={"end": "utf8", "at": 1})
+    assert [b"\xff" in event for event in body.split(b"\n\n")] == [index == 2 for index in range(8)]
+
+
+async def test_a_whole_answer_is_spoilt_alike(asking: Asking) -> None:
+    status, body = await asking.post("/v1/chat/completions", messages=[], fake={"end": "json"})
+    with pytest.raises(json.JSONDecodeError):
+        json.loads(body)
+    assert status == 200
+    _, body = await asking.post("/v1/chat/completions", messages=[], fake={"end": "utf8"})
+    with pytest.raises(UnicodeDecodeError):
+        body.decode()
+
+
+@pytest.mark.parametrize("end", ["truncated", "die"])
+async def test_a_whole_answer_that_is_cut_is_seen_to_be_cut(asking: Asking, end: str) -> None:
+    with pytest.raises(EngineFailed):
+        await asking.post("/v1/chat/completions", messages=[], fake={"end": end})
+
+
+async def test_text_that_echoes_names_its_request(asking: Asking) -> None:
+    echo = {"echo": True, "tokens": 2}
+    _, body = await asking.post("/v1/chat/completions", messages=[{"role": "user", "content": "I am r7"}], fake=echo)
+    assert json.loads(body)["choices"][0]["message"]["content"] == "r7.0 r7.1 "
+    events = await asking.events(fake=echo)
+    assert [event["choices"][0]["delta"].get("content") for event in events[1:3]] == [".0 ", ".1 "]
+
+
 async def test_who_leaves_is_recorded_and_frees_the_slot(asking: Asking) -> None:
     body = b'{"messages":[],"stream":true,"fake":{"hang":"stream"}}'
     got = await asking.client.request("POST", "/v1/chat/completions", None, body)
