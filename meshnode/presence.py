@@ -68,7 +68,8 @@ class Presence:
         node = self._node
         job = dataclasses.replace(node.router.constrain(job), hops_left=node.config.dispatch.hops)
         view, now = node.member.view(), trio.current_time()
-        return explain(node.router.consider(job, view, node.local.state(), SystemRandom(), now), view)
+        plan = node.router.consider(job, view, node.local.state(), SystemRandom(), now, everybody=True)
+        return explain(plan, view)
 
     def requests(self, many: int) -> list[dict[str, Any]]:
         """The last requests of this node's clients, the newest first."""
