@@ -7,8 +7,11 @@ SEEDS  ?= 300
 LARGE  ?= --large
 NODES  ?= 50
 SECONDS ?= 60
+SEED   ?= 1
+FAULTS ?= 60
+REQUESTS ?= 2000
 
-.PHONY: run test fuzz check format bench admission simulate mutants clean
+.PHONY: run test fuzz check format bench admission simulate faults mutants clean
 
 $(VENV)/.run: pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -53,6 +56,9 @@ admission: $(VENV)/.dev       ## 10^6 requests through the admission machine: wa
 
 simulate: $(VENV)/.dev       ## the real machines in virtual time: many seeds with faults, then one large mesh
 	$(BIN)/python -m tests.simulation --seeds $(SEEDS) --nodes $(NODES) $(LARGE) $(ARGS)
+
+faults: $(VENV)/.dev         ## real nodes under kill -9, SIGSTOP, cuts and engine faults: what held (SEED, FAULTS, REQUESTS)
+	$(BIN)/python -m tests.real.faults --seed $(SEED) --faults $(FAULTS) --requests $(REQUESTS) $(ARGS)
 
 mutants: $(VENV)/.dev        ## break rules on purpose, one at a time: which test notices? (ARGS="gossip" for a part)
 	$(BIN)/python -m tests.mutants $(ARGS)

@@ -7,6 +7,7 @@ it is gossiped. Bounded in number and age. Not for whether to keep to it (keepin
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from meshnode.config.routing import RoutingSection
@@ -30,7 +31,8 @@ class Home(NamedTuple):
     model: str
 
 
-class _Kept(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class _Kept:
     home: Home
     until: float
 

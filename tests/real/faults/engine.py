@@ -1,0 +1,44 @@
+"""A fake engine as a process of its own: `python -m tests.real.faults.engine PORT SLOTS MODEL…`.
+
+Each line of standard input is a Behaviour as JSON, and from then on every new request meets that; an empty line asks
+how many requests run. It ends when its standard input does. Counterpart: lab.Engine.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import msgspec
+import trio
+
+from meshnode.testing import Behaviour, FakeEngine
+
+
+async def main(port: int, slots: int, models: tuple[str, ...]) -> None:
+    async with trio.open_nursery() as nursery:
+        fake = FakeEngine(models=models, slots=slots, port=port)
+        await nursery.start(fake.run)
+        print("ready", flush=True)
+        rest = b""
+        while True:
+            await trio.lowlevel.wait_readable(sys.stdin.fileno())
+            data = sys.stdin.buffer.raw.read(65_536)  # type: ignore[attr-defined]
+            if not data:
+                nursery.cancel_scope.cancel()
+                return
+            *lines, rest = (rest + data).split(b"\n")
+            for line in lines:
+                obey(fake, line)
+
+
+def obey(fake: FakeEngine, line: bytes) -> None:
+    if line:
+        fake.behaviour = msgspec.json.decode(line, type=Behaviour)
+    else:
+        print(fake.running, flush=True)
+    # What ended is not looked at here, and a run has thousands.
+    del fake.records[: -fake.slots * 4]
+
+
+if __name__ == "__main__":
+    trio.run(main, int(sys.argv[1]), int(sys.argv[2]), tuple(sys.argv[3:]))

@@ -1,0 +1,311 @@
+"""Eight nodes, an engine each, and roads between them, all of them processes or relays that can be broken and mended.
+
+Does what a plan's faults say and tells when that really was. Not for deciding (plan.py) nor judging (judge.py).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+import trio
+
+from meshnode.keep import Home
+from tests.real.faults.judge import Span
+from tests.real.faults.plan import PREFILL_S, TOKEN_S, Fault, Plan
+from tests.real.faults.roads import Road
+from tests.real.kit import PATIENCE_S, NodeProcess, command
+
+ROOT = Path(__file__).parents[3]
+SLOTS = 8
+MOST_TOKENS = 1000
+
+LOOK_S = 0.2
+"""Between two looks at whether a node is back."""
+
+BACK_S = 5.0
+"""A node that is not back in the mesh after so long is taken to be, so that a product that does not come back shows."""
+
+ENGINE_BACK_S = 12.0
+"""The same for an engine that was restarted: a node looks at its engines each 10 s (`engine.probe_s`)."""
+
+WELL: dict[str, Any] = {"tokens": MOST_TOKENS, "prefill_s": PREFILL_S, "token_s": TOKEN_S, "echo": True}
+
+SPOILT: dict[str, dict[str, Any]] = {
+    "refuse": {"status": 500},
+    "prefill": {"hang": "prefill"},
+    "stream": {"hang": "stream"},
+    "truncated": {"end": "truncated"},
+    "json": {"end": "json"},
+    "utf8": {"end": "utf8"},
+    "slow": {"prefill_s": PREFILL_S * 10, "token_s": TOKEN_S * 10},
+}
+
+
+class Engine:
+    """A fake engine's process; its port stays."""
+
+    def __init__(self, port: int, models: tuple[str, ...]) -> None:
+        self.port = port
+        self._line = [sys.executable, "-m", "tests.real.faults.engine", str(port), str(SLOTS), *models]
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """And wait until it listens."""
+        pipe = subprocess.PIPE
+        self._process = subprocess.Popen(self._line, stdin=pipe, stdout=pipe, cwd=ROOT)
+        assert self._process.stdout is not None
+        assert self._process.stdout.readline() == b"ready\n"
+        self.behave({})
+
+    def behave(self, fault: dict[str, Any]) -> None:
+        """From now on, for requests that come from now on."""
+        self._say(json.dumps({**WELL, **fault}))
+
+    def running(self) -> int:
+        """How many requests hold one of its slots."""
+        self._say("")
+        assert self._process is not None and self._process.stdout is not None
+        return int(self._process.stdout.readline())
+
+    def kill(self) -> None:
+        """As the kernel ends what takes too much memory."""
+        assert self._process is not None
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                pipe.close()
+        self._process.kill()
+        self._process.wait(PATIENCE_S)
+
+    @property
+    def pid(self) -> int:
+        """Of its process."""
+        assert self._process is not None
+        return self._process.pid
+
+    def _say(self, line: str) -> None:
+        assert self._process is not None and self._process.stdin is not None
+        self._process.stdin.write(line.encode() + b"\n")
+        self._process.stdin.flush()
+
+
+class Lab:
+    """The whole mesh of one run. `spans` are the faults that are over."""
+
+    def __init__(self, folder: Path, plan: Plan) -> None:
+        count = len(plan.models)
+        ports = list(free_ports(2 * count))
+        self.plan = plan
+        self.engines = [Engine(port, models) for port, models in zip(ports[count:], plan.models, strict=True)]
+        self.roads = {(i, j): Road(ports[j]) for i in range(count) for j in range(count) if i != j}
+        self.nodes = [
+            NodeProcess(folder / f"n{node}", "--engine-url", f"http://127.0.0.1:{self.engines[node].port}",
+                        mesh=f"127.0.0.1:{ports[node]}", level="warning")
+            for node in range(count)
+        ]  # fmt: skip
+        self.spans: list[Span] = []
+        self.secrets: list[str] = []
+        self._apis: dict[int, int] = {}
+        self.began = 0.0
+
+    async def start(self, nursery: trio.Nursery) -> None:
+        """Found the mesh, and wait until everybody sees everybody and every model."""
+        for road in self.roads.values():
+            await nursery.start(road.run)
+        await _together([engine.start for engine in self.engines])
+        for number, node in enumerate(self.nodes):
+            node.home.mkdir(mode=0o700)
+            ways = [f"127.0.0.1:{self.roads[number, far].port}" for far in range(len(self.nodes)) if far != number]
+            (node.home / "config.toml").write_text(f"[mesh]\ndial_learned = false\npeers = {json.dumps(ways)}\n")
+        first, *others = self.nodes
+        await trio.to_thread.run_sync(first.start)
+        await _together([lambda node=node: self._join(first, node) for node in others])
+        for node in self.nodes:
+            await self._until(lambda node=node: self._sees(node, len(others), 2), PATIENCE_S)
+        self.secrets = [Home(node.home).control_secret() for node in self.nodes]
+        self.began = trio.current_time()
+
+    def api(self, node: int) -> int:
+        """The port of its API, of the last start if it does not run now."""
+        for line in self.nodes[node].lines:
+            if line.get("event") == "ready":
+                self._apis[node] = int(line["api"].rpartition(":")[2])
+        return self._apis[node]
+
+    def now(self) -> float:
+        """Seconds since the run began."""
+        return trio.current_time() - self.began
+
+    async def befall(self, fault: Fault) -> None:
+        """Do it, undo it, wait until what it befell is back."""
+        began_s = self.now()
+        await getattr(self, f"_{fault.kind}", self._spoil)(fault)
+        self.spans.append(Span(fault, began_s, self.now()))
+
+    # One of each kind of fault. What is undone is undone however the run ends: by ending everything.
+
+    async def _kill(self, fault: Fault) -> None:
+        node = self.nodes[fault.node]
+        await trio.to_thread.run_sync(node.kill)
+        await trio.sleep(fault.for_s)
+        await trio.to_thread.run_sync(node.start)
+        await self._back(fault.node)
+
+    async def _stop(self, fault: Fault) -> None:
+        os.kill(self.nodes[fault.node].pid, signal.SIGSTOP)
+        await trio.sleep(fault.for_s)
+        os.kill(self.nodes[fault.node].pid, signal.SIGCONT)
+        await self._back(fault.node)
+
+    async def _cut(self, fault: Fault) -> None:
+        ways = [road for ends, road in self.roads.items() if fault.node in ends]
+        for road in ways:
+            road.silence()
+        await trio.sleep(fault.for_s)
+        for road in ways:
+            road.mend()
+        await self._back(fault.node)
+
+    async def _link(self, fault: Fault) -> None:
+        ways = (self.roads[fault.node, fault.other], self.roads[fault.other, fault.node])
+        for road in ways:
+            road.close()
+        await trio.sleep(fault.for_s)
+        for road in ways:
+            road.mend()
+
+    async def _oom(self, fault: Fault) -> None:
+        engine = self.engines[fault.node]
+        engine.kill()
+        await trio.sleep(fault.for_s)
+        await trio.to_thread.run_sync(engine.start)
+        await self._until(lambda: self._offers(fault.node), ENGINE_BACK_S)
+
+    async def _spoil(self, fault: Fault) -> None:
+        engine = self.engines[fault.node]
+        engine.behave({**SPOILT[fault.kind], "at": fault.at_token})
+        await trio.sleep(fault.for_s)
+        engine.behave({})
+        await self._until(lambda: self._offers(fault.node), ENGINE_BACK_S)
+
+    # What is seen of it from outside.
+
+    async def settled(self, patience_s: float) -> tuple[float, str]:
+        """Wait until nothing is held, queued or running anywhere; after how long, and what still was."""
+        began, held = trio.current_time(), "unknown"
+        with trio.move_on_after(patience_s):
+            while held := await trio.to_thread.run_sync(self._held):  # noqa: ASYNC110 - other processes
+                await trio.sleep(LOOK_S)
+        return trio.current_time() - began, held
+
+    def weigh(self) -> list[tuple[int, float]]:
+        """Open files and megabytes of each node."""
+        processes = [psutil.Process(node.pid) for node in self.nodes]
+        return [(process.num_fds(), process.memory_info().rss / 1e6) for process in processes]
+
+    async def stop(self) -> str:
+        """End everything in order; what did not end as it should."""
+        pids = [node.pid for node in self.nodes]
+        children = [child for pid in pids for child in psutil.Process(pid).children(recursive=True)]
+        for node in self.nodes:
+            node.terminate()
+        codes = await _together([lambda node=node: node.ended() for node in self.nodes])
+        for engine in self.engines:
+            engine.kill()
+        left = [child.pid for child in children if child.is_running()]
+        faults = [f"n{node} ended with {code}" for node, code in enumerate(codes) if code]
+        return ", ".join(faults + [f"process {pid} is left" for pid in left])
+
+    def kill(self) -> None:
+        """End everything now, whatever state it is in."""
+        for node in self.nodes:
+            if node.runs:
+                node.kill()
+        for engine in self.engines:
+            with suppress(AssertionError):
+                engine.kill()
+
+    def _join(self, inviter: NodeProcess, node: NodeProcess) -> None:
+        invite = command("invite", "--home", str(inviter.home)).strip()
+        command("join", invite, "--home", str(node.home))
+        # The way by which it joined is no road of ours.
+        (node.home / "addresses.cbor").unlink(missing_ok=True)
+        node.start()
+
+    async def _back(self, node: int) -> None:
+        await self._until(lambda: self._sees(self.nodes[node], 1, 2), BACK_S)
+
+    def _sees(self, node: NodeProcess, peers: int, models: int) -> bool:
+        status = node.status()
+        reached = sum(peer["state"] != "gone" for peer in status["peers"])
+        return reached >= peers and len(status["models"]) >= models
+
+    def _offers(self, node: int) -> bool:
+        """Whether the node would use its engine."""
+        name = self.nodes[node].name
+        models = self.nodes[node].status()["models"]
+        return any(place["name"] == name for model in models for place in model["nodes"])
+
+    async def _until(self, condition: Callable[[], bool], patience_s: float) -> bool:
+        with trio.move_on_after(patience_s):
+            while True:
+                # A node in the middle of its start or its end answers nothing, or half.
+                with suppress(OSError, ValueError, AssertionError):
+                    if await trio.to_thread.run_sync(condition):
+                        return True
+                await trio.sleep(LOOK_S)
+        return False
+
+    def _held(self) -> str:
+        found = []
+        for node, engine in zip(self.nodes, self.engines, strict=True):
+            status = node.status()
+            requests, busy = status["requests"], sum(line["busy"] + line["queued"] for line in status["engines"])
+            held = [requests["running"], requests["for_peers"], requests["queued"], busy, engine.running()]
+            if any(held):
+                found.append(f"{node.name} {held}")
+        return ", ".join(found)
+
+
+@contextmanager
+def laboratory(folder: Path, plan: Plan) -> Iterator[Lab]:
+    """A lab that leaves nothing behind."""
+    lab = Lab(folder, plan)
+    try:
+        yield lab
+    finally:
+        lab.kill()
+
+
+async def _together(calls: list[Callable[[], Any]]) -> list[Any]:
+    """What each returns, called at the same time in threads."""
+    found: dict[int, Any] = {}
+
+    async def one(place: int, call: Callable[[], Any]) -> None:
+        found[place] = await trio.to_thread.run_sync(call)
+
+    async with trio.open_nursery() as nursery:
+        for place, call in enumerate(calls):
+            nursery.start_soon(one, place, call)
+    return [found[place] for place in range(len(calls))]
+
+
+def free_ports(count: int) -> Iterator[int]:
+    """Ports that nobody listens at, below those the kernel gives to connections: one stays free while its process is
+    being restarted."""
+    port = 15_000 + os.getpid() * 37 % 10_000
+    while count:
+        port += 1
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            count -= 1
+            yield port
