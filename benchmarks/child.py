@@ -57,6 +57,7 @@ class Child:
                 stdout=out,
                 stderr=err,
                 env=environment,
+                cwd=directory,  # not where this checkout would be found before the one that the environment names
                 start_new_session=True,  # a Ctrl-C reaches only the benchmark, which then ends them in order
             )
 
