@@ -199,7 +199,7 @@ class Node(AbstractAsyncContextManager["Node"]):
         self._leases = Leases()
         share = Share(
             config.sharing,
-            Standing(key.id, lambda: self.member.owner, lambda node: owner_of(self.member.mesh.member(node))),
+            Standing(key.id, lambda: self.member.owner, lambda node: owner_of(self.member.mesh.outlook.member(node))),
         )
         share.changed = self._share_changed
         self.local = Local(config.engine, self.engines.find, self.engines.engines, share)

@@ -81,6 +81,10 @@ def _candidates(plan: dict[str, Any]) -> None:
         rows.append([one["name"], " > ".join(one["path"]), f"{one['score']:g}", f"{one['predicted_s']:g} s", terms])
     print()
     say.write_table(("CANDIDATE", "PATH", "SCORE", "PREDICTED", "TERMS"), rows, "no candidates")
+    if (more := plan.get("eligible", 0) - len(rows)) > 0:
+        _say(f"and {more} more that may serve, with higher scores")
+    if unseen := plan.get("not_looked_at", 0):
+        _say(f"so many offer it that {unseen} were not looked at")
     for one in plan["excluded"]:
         _say(f"not {one['name']}: it {one['text']} ({one['code']})")
     if plan["not_listed"]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from meshnode.errors import RequestError
@@ -74,7 +73,7 @@ class Entry:
             self.refusal = {"status": error.status, "code": error.code, "message": error.message}
         self.unkept = max(0, len(plan.exclusions) - EXCLUSIONS)
         if self.unkept or plan.refusal is not None:
-            plan = replace(plan, exclusions=plan.exclusions[:EXCLUSIONS], refusal=None)
+            plan = plan._replace(exclusions=plan.exclusions[:EXCLUSIONS], refusal=None)
         self.plan = plan
         self.note(now, "planned")
 

@@ -131,7 +131,7 @@ class Member:
 
     def roles(self, node: NodeId) -> frozenset[str]:
         """What a node may do; nothing for one that is not known as a member."""
-        return self.mesh.roles(node)
+        return self.mesh.outlook.roles(node)
 
     def pinned(self, node: NodeId) -> bool:
         """Whether the node is pinned, by its id or (psk-tofu) by a name."""
@@ -139,7 +139,7 @@ class Member:
 
     def invited_by(self, node: NodeId) -> NodeId | None:
         """The member that let a node in; None where the root did, or nobody knows."""
-        member = self.mesh.member(node)
+        member = self.mesh.outlook.member(node)
         inviter = member.invited_by if member is not None else None
         return inviter if inviter != self.mesh_id else None
 

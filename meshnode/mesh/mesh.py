@@ -6,7 +6,7 @@ for jobs: their streams go to the callable handed in. Counterpart: every other m
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 
@@ -15,41 +15,30 @@ import trio
 
 from meshnode.config.gossip import GossipSection
 from meshnode.config.mesh import MeshSection
-from meshnode.errors import LinkError, ProtocolViolation, SecretFileError
+from meshnode.errors import SecretFileError
 from meshnode.gossip.machine import Gossip
 from meshnode.gossip.overlay import Overlay
-from meshnode.identity import Notice, Peer, Revocation, Role, Rotation
+from meshnode.identity import Notice, Revocation, Role, Rotation
 from meshnode.mesh import addresses, dial_me, notices, opening, renewal, vouching
 from meshnode.mesh.dial_me import DialMe
 from meshnode.mesh.doorway import Doorway
-from meshnode.mesh.exchange import refuse
 from meshnode.mesh.gossiper import PATH, Gossiper, Verdicts
-from meshnode.mesh.members import Members
 from meshnode.mesh.notices import Board
+from meshnode.mesh.outlook import Outlook, round_trip, rtt_class
 from meshnode.mesh.papers import Papers
 from meshnode.mesh.peers import Connect, Peers
+from meshnode.mesh.reception import Reception
 from meshnode.mesh.renewal import Renewal
 from meshnode.mesh.splice import Ground
 from meshnode.mesh.tunnels import Tunnels
 from meshnode.mesh.work import Door, Work
 from meshnode.model.advert import ADVERT_CONTEXT, Advert, Neighbour
 from meshnode.model.ids import NodeId
-from meshnode.model.posture import Posture
 from meshnode.model.view import View
-from meshnode.net import Authenticated, Link, LinkStream, Rekeying, Traffic
+from meshnode.net import Authenticated, Link, Rekeying, Traffic
 from meshnode.observe import log
-from meshnode.routing.path import MOST_HOPS, Paths
 
 logger = log.get("mesh")
-
-OWN_PATHS = "/meshnode/"
-"""Streams under it are the mesh's own; everything else is a job."""
-
-RTT_CLASSES_MS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
-"""Advertised round trips are rounded up to one of these, so that jitter is not news."""
-
-UNMEASURED_S = 0.1
-"""Round trip of a link whose first ping is under way: not the best until it is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,50 +74,47 @@ class Mesh:
         self.host = addresses.host_tag(papers.mesh.id)
         self._standing = standing
         self._papers = papers
-        self._serve = work.serve
+        self._section = section
+        self._described: Advert | None = None
         self.traffic, self.sealed_traffic = Traffic(), Traffic()
-        self.gossip = machine = Gossip(self.me, gossip, papers.judge, self._sign, rng, standing.incarnation, work.facts)
-        verdicts = Verdicts(
-            dead=lambda peer, why: self.peers.drop(peer, why),
-            convicted=lambda node, _: self.peers.breached(node, "it signed two adverts of one order"),
-            reported=work.reported,
-            suspects=self._renew,
-            counted=self._counted,
-        )
-        self.gossiper = Gossiper(
-            machine,
-            self._adverts_changed,
-            lambda peer, why: self.peers.breached(peer, why),
-            verdicts,
-            lambda link: link.heard_at,
-        )
-        overlay = Overlay(self.me, self.host, section, rng, standing.remembered, self._inviter)
+        self.gossip = Gossip(self.me, gossip, papers.judge, self._sign, rng, standing.incarnation, work.facts)
+        self.gossiper = self._gossiper(work)
+        self.outlook = Outlook(self.me, papers, self.gossiper, lambda: self.peers.links)
+        overlay = Overlay(self.me, self.host, section, rng, standing.remembered, self.outlook.inviter)
         self.tunnels = Tunnels(self._ground(overlay), section, standing.door, self._build_sealed, papers.barred)
-        self._dial_me = DialMe(self.me, self.link, self._next_hop, lambda peer: self.peers.asked(peer))
+        self._dial_me = DialMe(self.me, self.link, self.outlook.next_hop, lambda peer: self.peers.asked(peer))
         self.peers = Peers(
             overlay, standing.connect, self._build, self._carry, self._links_changed, ask=self._dial_me.ask
         )
         self._board = Board(papers, self._applied, lambda: self.peers.links.values(), self.peers.drop)
         self._renewal = Renewal(papers, lambda: self.peers.links.values(), self.refresh, rng)
-        self._doors: dict[str, Door] = {
-            **(doors or {}),
-            **({vouching.PATH: work.vouches} if work.vouches is not None else {}),
+        evidence = {vouching.PATH: work.vouches} if work.vouches is not None else {}
+        self._reception = Reception({**(doors or {}), **evidence, **self._own_doors()}, work.serve, self.peers.breached)
+
+    def _gossiper(self, work: Work) -> Gossiper:
+        verdicts = Verdicts(
+            dead=lambda peer, why: self.peers.drop(peer, why),
+            convicted=lambda node, _: self.peers.breached(node, "it signed two adverts of one order"),
+            reported=work.reported,
+            suspects=lambda: self.outlook.renew(),
+            counted=self._counted,
+        )
+        return Gossiper(
+            self.gossip,
+            self._adverts_changed,
+            lambda peer, why: self.peers.breached(peer, why),
+            verdicts,
+            lambda link: link.heard_at,
+        )
+
+    def _own_doors(self) -> dict[str, Door]:
+        return {
             PATH: self.gossiper.receive,
             notices.PATH: self._board.receive,
             renewal.PATH: self._renewal.serve,
             dial_me.PATH: self._dial_me.answer,
             opening.PATH: self.tunnels.serve,
         }
-        self._paths = Paths(0.0)
-        self._members = Members(papers)
-        self._section = section
-        self._described: Advert | None = None
-        self._told: Advert | None = None
-        self._vouched: tuple[Mapping[NodeId, Posture], Mapping[NodeId, frozenset[bytes]]] = ({}, {})
-        self._version = 0
-        self._view: View | None = None
-        self.changed = trio.Event()
-        """Set, and replaced by a fresh one, whenever the view changes."""
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Keep links, gossip and papers going. Returns only by cancellation."""
@@ -143,29 +129,14 @@ class Mesh:
             nursery.start_soon(self._follow_round_trips)
             task_status.started()
 
+    @property
+    def changed(self) -> trio.Event:
+        """Set, and replaced by a fresh one, whenever the view changes."""
+        return self.outlook.changed
+
     def view(self) -> View:
         """What is known now; the same object until something changes."""
-        if self._view is None:
-            # Whoever is suspected gets nothing new until it has shown that it lives.
-            doubted = self.gossiper.suspected
-            links = {
-                peer: _round_trip(link)
-                for peer, link in self.peers.links.items()
-                if peer not in doubted and not link.draining
-            }
-            adverts = self._members.believed(self.gossiper.adverts())
-            if self._told is not None:
-                # What is true here is true at once, though others hear of it a settling time later.
-                adverts[self.me] = self._told
-            pinned = frozenset(map(NodeId, self._papers.trust.pins.pinned))
-            self._view = View(self.me, adverts, links, self._version, *self._vouched, pinned=pinned)
-        return self._view
-
-    def vouch(self, postures: Mapping[NodeId, Posture], weights: Mapping[NodeId, frozenset[bytes]]) -> None:
-        """What was verified of nodes: views have it from now on."""
-        if (postures, weights) != self._vouched:
-            self._vouched = (postures, weights)
-            self._renew()
+        return self.outlook.view()
 
     @property
     def link_keys(self) -> tuple[bytes, ...]:
@@ -175,27 +146,6 @@ class Mesh:
     def link(self, peer: NodeId) -> Link | None:
         """The live link to a neighbour."""
         return self.peers.link(peer)
-
-    def member(self, node: NodeId) -> Peer | None:
-        """Who a node is by its certificate, as its advert or its link shows it; None for one not known."""
-        self.view()
-        found, link = self._members.get(node), self.link(node)
-        if found is None and link is not None and self._papers.holds(link.membership):
-            return link.membership  # type: ignore[no-any-return]
-        return found
-
-    def members(self) -> dict[NodeId, Peer]:
-        """All that are known but this node."""
-        self.view()
-        linked = {peer: link.membership for peer, link in self.peers.links.items()}
-        return {node: peer for node, peer in {**linked, **self._members.named()}.items() if node != self.me}
-
-    def roles(self, node: NodeId) -> frozenset[str]:
-        """What a node may do: none for one that is not known as a member."""
-        if node == self.me:
-            return frozenset(self._papers.roles)
-        member = self.member(node)
-        return frozenset(member.roles) if member is not None else frozenset()
 
     def describe(self, advert: Advert) -> None:
         """Say what is new of this node. Identity, mesh, host, chain, owner and neighbours are filled in here."""
@@ -227,27 +177,11 @@ class Mesh:
         self.tunnels.goaway()
         self.gossiper.leave()
 
-    async def accept(self, link: Link, stream: LinkStream) -> None:
-        """Take one stream that a peer opened: the mesh's own go to their door, everything else is a job."""
-        path = (await stream.head()).get(":path", "")
-        door = self._doors.get(path)
-        if door is None and path.startswith(OWN_PATHS):
-            await refuse(stream, "this node knows no such question: is it another version of meshnode?")
-        elif door is None:
-            await self._serve(link, stream)
-        else:
-            try:
-                await door(link, stream)
-            except ProtocolViolation as error:
-                self.peers.breached(link.peer, str(error))
-            except LinkError as error:
-                logger.debug("a neighbour's stream ended", peer=link.peer.short, path=path, reason=str(error))
-
     def _build(self, found: Authenticated) -> Link:
-        return self._link_of(found, self.accept, self.traffic)
+        return self._link_of(found, self._reception.neighbour, self.traffic)
 
     def _build_sealed(self, found: Authenticated) -> Link:
-        return self._link_of(found, self._accept_sealed, self.sealed_traffic)
+        return self._link_of(found, self._reception.sealed, self.sealed_traffic)
 
     def _link_of(self, found: Authenticated, accept: Door, traffic: Traffic) -> Link:
         door = self._standing.door
@@ -259,18 +193,8 @@ class Mesh:
 
     def _shook_hands(self, link: Link) -> None:
         """Anew, on a link that runs: the peer's roles may be others now."""
-        self._renew()
+        self.outlook.renew()
         self._board.tell_again(link)
-
-    async def _accept_sealed(self, link: Link, stream: LinkStream) -> None:
-        """Jobs, and who is asked for evidence: whoever is at the other end of a tunnel is no neighbour."""
-        path = (await stream.head()).get(":path", "")
-        if path == vouching.PATH:
-            await self.accept(link, stream)
-        elif path.startswith(OWN_PATHS):
-            await refuse(stream, "a tunnel is for jobs")
-        else:
-            await self._serve(link, stream)
 
     def _ground(self, overlay: Overlay) -> Ground:
         def unwelcome(node: NodeId) -> str | None:
@@ -283,7 +207,7 @@ class Mesh:
             advert = self.view().adverts.get(node)
             return advert is not None and advert.draining
 
-        return Ground(self.me, self.link, self._next_hop, self.roles, self._relays, unwelcome, leaving)
+        return Ground(self.me, self.link, self.outlook.next_hop, self.outlook.roles, self._relays, unwelcome, leaving)
 
     def _relays(self) -> str | None:
         """Why this node passes on nothing for others now."""
@@ -312,20 +236,12 @@ class Mesh:
 
     def _judge_anew(self) -> None:
         for node, advert in list(self.gossiper.adverts().items()):
-            if node != self.me and self._members.barred(advert):
+            if node != self.me and self.outlook.barred(advert):
                 self.gossiper.forget(node)
         self.gossiper.reconsider()
-        self._renew()
+        self.outlook.renew()
         self._tell()
         self.tunnels.review()
-
-    def _next_hop(self, target: NodeId, without: Collection[NodeId], hops_left: int = MOST_HOPS) -> NodeId | None:
-        return self._paths.next_hop(self.view(), target, without, hops_left)
-
-    def _inviter(self, advert: Advert) -> bytes:
-        """Who brought a node into the mesh."""
-        member = self.member(advert.node)
-        return bytes(member.invited_by) if member is not None and member.invited_by is not None else b""
 
     def _counted(self, incarnation: int) -> None:
         try:
@@ -335,14 +251,14 @@ class Mesh:
             logger.error("this node's count of its starts could not be kept", reason=str(error))
 
     def _adverts_changed(self, ids: Iterable[NodeId]) -> None:
-        self._renew()
+        self.outlook.renew()
         self.peers.changed({node: self.gossiper.advert(node) for node in ids})
         if self.tunnels.links:
             # A relay may be leaving, which waits for them.
             self.tunnels.sweep()
 
     def _links_changed(self) -> None:
-        self._renew()
+        self.outlook.renew()
         self._tell()
 
     async def _follow_round_trips(self) -> None:
@@ -351,24 +267,18 @@ class Mesh:
         told: dict[NodeId, int] = {}
         while True:
             await trio.sleep(1.0)
-            classes = {peer: rtt_class(_round_trip(link)) for peer, link in self.peers.links.items()}
+            classes = {peer: rtt_class(round_trip(link)) for peer, link in self.peers.links.items()}
             if classes != told:
                 told = classes
                 self._links_changed()
-            elif self._members.outdated():
-                self._renew()
-
-    def _renew(self) -> None:
-        self._version += 1
-        self._view = None
-        changed, self.changed = self.changed, trio.Event()
-        changed.set()
+            elif self.outlook.outdated():
+                self.outlook.renew()
 
     def _tell(self) -> None:
         if self._described is None:
             return
         neighbours = tuple(
-            Neighbour(bytes(peer), rtt_class(_round_trip(link))) for peer, link in sorted(self.peers.links.items())
+            Neighbour(bytes(peer), rtt_class(round_trip(link))) for peer, link in sorted(self.peers.links.items())
         )
         own = self._papers.certificate
         advert = msgspec.structs.replace(
@@ -380,18 +290,9 @@ class Mesh:
             neighbours=neighbours,
             chain=self._papers.packed_chain,
         )
-        self._told = advert
-        self._renew()
+        self.outlook.told = advert
+        self.outlook.renew()
         self.gossiper.describe(advert)
 
     def _sign(self, body: bytes) -> bytes:
         return self._papers.key.sign(ADVERT_CONTEXT, body)
-
-
-def _round_trip(link: Link) -> float:
-    return link.rtt_s if link.rtt_s is not None else UNMEASURED_S
-
-
-def rtt_class(rtt_s: float) -> int:
-    """A round trip in milliseconds, rounded up to its class."""
-    return next((limit for limit in RTT_CLASSES_MS if rtt_s * 1000 <= limit), RTT_CLASSES_MS[-1])

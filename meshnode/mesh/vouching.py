@@ -198,7 +198,7 @@ class Vouching:
     def _tell(self) -> None:
         machine, me = self._machine, self._key.id
         own = self._shown.digests()
-        self._mesh().vouch(machine.postures, {**machine.weights, me: own} if own else machine.weights)
+        self._mesh().outlook.vouch(machine.postures, {**machine.weights, me: own} if own else machine.weights)
 
     async def _challenge(self, node: NodeId) -> None:
         fresh_s = None

@@ -106,22 +106,22 @@ class Warden:
 
     def _name(self, node: NodeId) -> str:
         """As its advert says, or its handshake where there is no advert yet."""
-        view, member = self._mesh.view(), self._mesh.member(node)
+        view, member = self._mesh.view(), self._mesh.outlook.member(node)
         if node not in view.adverts and member is not None and member.name:
             return member.name
         return view.name(node)
 
     def _invited_by(self, node: NodeId) -> list[NodeId]:
-        return [one for one, member in self._mesh.members().items() if node in member.vouchers]
+        return [one for one, member in self._mesh.outlook.members().items() if node in member.vouchers]
 
     def _check_may(self, issuer: Issuer, node: NodeId, kept: tuple[bytes, ...]) -> None:
-        if not issuer.is_root and self._mesh.member(node) is None:
+        if not issuer.is_root and self._mesh.outlook.member(node) is None:
             # Its roles are in its certificate; one that may invite would stay in, and people would believe it out.
             raise CertificateRefused(
                 f"nothing is heard of {node.short} now, so this node cannot tell whether it may invite, which only a "
                 "node that holds the root of the mesh revokes: revoke it there, or when it is heard of again"
             )
-        if not issuer.is_root and Role.INVITE in self._mesh.roles(node):
+        if not issuer.is_root and Role.INVITE in self._mesh.outlook.roles(node):
             raise CertificateRefused("only a node that holds the root of the mesh revokes one that may invite")
         if len(kept) > MAX_KEPT:
             raise IdentityError(f"it invited {len(kept)} nodes, and at most {MAX_KEPT} can be kept: invite them again")

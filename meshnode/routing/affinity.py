@@ -7,7 +7,6 @@ it is gossiped. Bounded in number and age. Not for whether to keep to it (keepin
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from meshnode.config.routing import RoutingSection
@@ -31,8 +30,7 @@ class Home(NamedTuple):
     model: str
 
 
-@dataclass(frozen=True, slots=True)
-class _Kept:
+class _Kept(NamedTuple):
     home: Home
     until: float
 

@@ -18,7 +18,10 @@ from meshnode.routing.offers import Candidate, Offers
 @dataclass(frozen=True, slots=True)
 class Branch:
     """Candidates that offer one model, and which of them count: `pinned` (None: all), at least so many bits a weight
-    and tokens of context. `weight` is the owner's preference."""
+    and tokens of context. `weight` is the owner's preference.
+
+    Where candidates are only those that a decision looks at, each stands for `stands_for` of all, but for `leads`.
+    """
 
     model: str
     candidates: list[Candidate]
@@ -26,6 +29,8 @@ class Branch:
     quant_bits: int = 0
     context: int = 0
     weight: float = 1.0
+    leads: frozenset[NodeId] = frozenset()
+    stands_for: float = 1.0
 
     @property
     def bound(self) -> bool:
@@ -37,7 +42,8 @@ class Branch:
 class Asked:
     """A name read: without pin and quant, the nodes that the pin means (None: no pin), and who is meant, in tiers.
 
-    An alias has one branch for each entry; every other name has one tier of one branch.
+    An alias has one branch for each entry; every other name has one tier of one branch. `most`: candidates of the
+    branch that has most.
     """
 
     model: str
@@ -45,6 +51,7 @@ class Asked:
     pinned: frozenset[NodeId] | None
     tiers: tuple[tuple[Branch, ...], ...]
     rule: Rule | None = None
+    most: int = 0
 
     @property
     def candidates(self) -> list[Candidate]:
@@ -83,9 +90,12 @@ def _known(
     rule = aliases.get(name)
     if rule is not None:
         tiers = tuple(tuple(_branch(one, pinned, bits, view, offers) for one in tier) for tier in rule.tiers)
-        return Asked(name, pin, pinned, tiers, rule)
+        most = max((len(branch.candidates) for tier in tiers for branch in tier), default=0)
+        return Asked(name, pin, pinned, tiers, rule, most)
     candidates = offers.named(name)
-    return Asked(name, pin, pinned, ((Branch(name, candidates, pinned, bits),),)) if candidates else None
+    if not candidates:
+        return None
+    return Asked(name, pin, pinned, ((Branch(name, candidates, pinned, bits),),), None, len(candidates))
 
 
 def _branch(choice: Choice, pinned: frozenset[NodeId] | None, bits: int, view: View, offers: Offers) -> Branch:

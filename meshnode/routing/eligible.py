@@ -12,7 +12,7 @@ from math import inf
 from typing import NamedTuple
 
 from meshnode.model.ids import NodeId
-from meshnode.model.job import Job, Label
+from meshnode.model.job import NO_DEMANDS, Job, Label
 from meshnode.routing.asked import Asked, Branch
 from meshnode.routing.breaker import Breakers
 from meshnode.routing.measure import LoadFacts
@@ -50,10 +50,12 @@ Tier = list[tuple[Branch, list[Candidate]]]
 
 
 class Sifted(NamedTuple):
-    """By tier who may serve, in the order of their ids, and why each of the others may not."""
+    """By tier who may serve, in the order of their ids, and why each of the others may not; `broken`: breakers would
+    shut all of them out."""
 
     tiers: list[Tier]
     exclusions: list[Exclusion]
+    broken: bool = False
 
 
 def sift(asking: Asking, asked: Asked, tree: Tree, breakers: Breakers, local: LocalState, now: float) -> Sifted:
@@ -62,18 +64,29 @@ def sift(asking: Asking, asked: Asked, tree: Tree, breakers: Breakers, local: Lo
     able: list[Tier] = []
     for tier in asked.tiers:
         able.append([(branch, _able(asking, branch, tree, local, exclusions)) for branch in tier])
-    if not any(found for tier in able for _, found in tier):
+    if not many(able):
         return Sifted([], _each_once(asked, exclusions))
-    names = {one.name for tier in able for _, found in tier for one in found} if len(breakers) else set()
-    broken = breakers.shut_out(names, now)
-    healthy = [[(branch, _without(found, broken)) for branch, found in tier] for tier in able] if broken else able
-    if not any(found for tier in healthy for _, found in tier):
+    broken = _broken(able, breakers, now)
+    if not broken:
         return Sifted(able, _each_once(asked, exclusions))
-    if broken:
-        kept = {id(one) for tier in healthy for _, found in tier for one in found}
-        tripped = [one for tier in able for _, found in tier for one in found if id(one) not in kept]
-        exclusions.extend(Exclusion(one.node, "breaker", "failed repeatedly just now") for one in tripped)
+    healthy = [[(branch, _without(found, broken)) for branch, found in tier] for tier in able]
+    if not many(healthy):
+        return Sifted(able, _each_once(asked, exclusions), broken=True)
+    kept = {id(one) for tier in healthy for _, found in tier for one in found}
+    tripped = [one for tier in able for _, found in tier for one in found if id(one) not in kept]
+    exclusions.extend(Exclusion(one.node, "breaker", "failed repeatedly just now") for one in tripped)
     return Sifted(healthy, _each_once(asked, exclusions))
+
+
+def many(tiers: list[Tier]) -> int:
+    """How many may serve."""
+    return sum([len(found) for tier in tiers for _, found in tier])
+
+
+def _broken(able: list[Tier], breakers: Breakers, now: float) -> frozenset[tuple[NodeId, str]]:
+    if not len(breakers):
+        return frozenset()
+    return breakers.shut_out({one.name for tier in able for _, found in tier for one in found}, now)
 
 
 def _without(found: list[Candidate], broken: frozenset[tuple[NodeId, str]]) -> list[Candidate]:
@@ -88,11 +101,16 @@ def _each_once(asked: Asked, exclusions: list[Exclusion]) -> list[Exclusion]:
 def _able(
     asking: Asking, branch: Branch, tree: Tree, local: LocalState, exclusions: list[Exclusion]
 ) -> list[Candidate]:
-    job = asking.job
-    sifter = Sifter(asking, branch, tree, local)
+    job, demands, sifter = asking.job, asking.job.demands, None
     needs, prompt, hops_left = job.facts.needs, job.facts.prompt_tokens, job.hops_left
-    bits, most_price = sifter.bits, sifter.most_price
-    ordinary, ruled = sifter.ordinary, bits > 0 or most_price < inf
+    # What else may be asked is looked at one by one.
+    ordinary = (
+        job.label is not Label.SENSITIVE
+        and not job.path
+        and not branch.bound
+        and (demands is NO_DEMANDS or demands == NO_DEMANDS)
+    )
+    models = local.models
     found: list[Candidate] = []
     for candidate in branch.candidates:
         # The common case leaves after a few comparisons: there may be a thousand candidates.
@@ -100,12 +118,14 @@ def _able(
             ordinary
             and candidate.plain
             and candidate.hops <= hops_left
+            and (candidate.hops or candidate.name in models)
             and needs <= candidate.features
             and (prompt <= candidate.context or not candidate.context)
-            and (not ruled or (candidate.bits >= bits and candidate.price_micro <= most_price))
         ):
             found.append(candidate)
             continue
+        if sifter is None:
+            sifter = Sifter(asking, branch, tree, local)
         exclusion = sifter.exclusion(candidate)
         if exclusion is None:
             found.append(candidate)
@@ -117,6 +137,8 @@ def _able(
 class Sifter:
     """What a job asks of the servers of one branch, taken apart once for all candidates."""
 
+    __slots__ = ("_asking", "_bits", "_branch", "_job", "_local", "_most_price", "_tree")
+
     def __init__(self, asking: Asking, branch: Branch, tree: Tree, local: LocalState) -> None:
         job, demands = asking.job, asking.job.demands
         self._job = job
@@ -124,15 +146,8 @@ class Sifter:
         self._branch = branch
         self._tree = tree
         self._local = local
-        self.bits = max(demands.quant_bits, branch.quant_bits)
-        self.most_price = inf if demands.most_price_micro is None else float(demands.most_price_micro)
-        self.ordinary = (
-            job.label is not Label.SENSITIVE
-            and not job.path
-            and branch.pinned is None
-            and not branch.context
-            and not demands.own_machines
-        )
+        self._bits = max(demands.quant_bits, branch.quant_bits)
+        self._most_price = inf if demands.most_price_micro is None else float(demands.most_price_micro)
 
     def exclusion(self, candidate: Candidate) -> Exclusion | None:
         """Why not, or None."""
@@ -145,8 +160,8 @@ class Sifter:
         branch, facts = self._branch, self._job.facts
         if branch.pinned is not None and candidate.node not in branch.pinned:
             return "model", "is not the node that was asked for"
-        missing = sorted(facts.needs - candidate.features)
-        if missing:
+        if not facts.needs <= candidate.features:
+            missing = sorted(facts.needs - candidate.features)
             return "feature", f"serves {candidate.name} without {', '.join(missing)}"
         if candidate.context and facts.prompt_tokens > candidate.context:
             text = f"serves a context of {candidate.context} tokens, the prompt has about {facts.prompt_tokens}"
@@ -157,11 +172,11 @@ class Sifter:
 
     def _allowed(self, candidate: Candidate) -> Reason | None:
         """The request's rules. Fail closed: what is not known does not count as given."""
-        if candidate.bits < self.bits:
+        if candidate.bits < self._bits:
             has = f"has {candidate.name} at q{candidate.bits}" if candidate.bits else "does not say its quantisation"
-            return "quant", f"{has}, at least q{self.bits} was asked for"
-        if candidate.price_micro > self.most_price:
-            costs, most = candidate.price_micro / 1e6, self.most_price / 1e6
+            return "quant", f"{has}, at least q{self._bits} was asked for"
+        if candidate.price_micro > self._most_price:
+            costs, most = candidate.price_micro / 1e6, self._most_price / 1e6
             return "price", f"costs {costs:g} a million tokens, at most {most:g} was allowed"
         if self._job.label is Label.SENSITIVE and not candidate.vouched:
             # An advert's posture is the peer's own word (protocol.md §7).

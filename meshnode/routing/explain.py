@@ -43,6 +43,7 @@ def explain(plan: Plan, view: View) -> dict[str, Any]:
             for exclusion in plan.exclusions
         ],
         "left_out": plan.left_out,
+        "not_looked_at": plan.unseen,
     }
     if plan.refusal is not None:
         found["refusal"] = {"status": plan.refusal.status, "code": plan.refusal.code, "message": plan.refusal.message}

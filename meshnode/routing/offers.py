@@ -37,7 +37,7 @@ class Candidate:
     whether that, a pin or being this node lets it serve what is sensitive; `owner_only`: it serves its owner alone;
     `cost`, `power` and `trust` are factors of its score, `weight` their product; `standing` is an exclusion that holds
     for every job, or None; `plain`: nothing of the node itself is in the way. Flat, because a decision reads
-    a thousand of them.
+    hundreds of them.
     """
 
     node: NodeId
@@ -68,6 +68,7 @@ class Offers:
 
     def __init__(self, view: View, tree: Tree, section: RoutingSection) -> None:
         self.by_name: dict[str, list[Candidate]] = {}
+        self._both: dict[str, list[Candidate]] = {}
         trusted = {view.me, *view.pinned, *map(NodeId.parse, section.sensitive_nodes)}
         own = view.adverts.get(view.me)
         self.owner = own.owner if own is not None else ""
@@ -92,11 +93,13 @@ class Offers:
         exact, alike = self.by_name.get(model, []), self.by_name.get(other, [])
         if not alike or not same_model(model, other):
             return exact
-        nodes = {candidate.node for candidate in exact}
-        return sorted(
-            [*exact, *(candidate for candidate in alike if candidate.node not in nodes)],
-            key=lambda candidate: candidate.node,
-        )
+        # Kept, because a thousand are not quickly sorted; both names are offered, so there are no more than of those.
+        both = self._both.get(model)
+        if both is None:
+            nodes = {candidate.node for candidate in exact}
+            further = (candidate for candidate in alike if candidate.node not in nodes)
+            both = self._both[model] = sorted([*exact, *further], key=lambda candidate: candidate.node)
+        return both
 
 
 class _Seen(NamedTuple):
@@ -139,5 +142,5 @@ def _candidate(advert: Advert, offer: ModelOffer, seen: _Seen) -> Candidate:
         owner_only=advert.owner_only,
         lot=int.from_bytes(node[:8], "big"),
         standing=seen.standing or down,
-        plain=seen.standing is None and down is None and not advert.owner_only and seen.way[1] > 0,
+        plain=seen.standing is None and down is None and not advert.owner_only,
     )

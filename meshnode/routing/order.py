@@ -36,13 +36,14 @@ more: bounded loads (Mirrokni, Thorup and Zadimoghaddam 2018), loose enough that
 
 class Ranked(NamedTuple):
     """Sorts by score, ties by place among the eligible (who are in the order of their ids), so that the order of the
-    input cannot matter."""
+    input cannot matter. `stands_for`: how many servers this one does, where not all were looked at."""
 
     value: float
     place: int
     rating: Rating
     candidate: Candidate
     branch: Branch
+    stands_for: float = 1.0
 
     @property
     def predicted_s(self) -> float:
@@ -71,7 +72,8 @@ class Ordered(NamedTuple):
 
 class Case(NamedTuple):
     """The request's side of an order: its conversation, where that was answered last, and the lots; `weighted` where
-    entries have weights; `trial` are servers and models whose breakers wait for a probe."""
+    entries have weights, or servers stand for others; `trial` are servers and models whose breakers wait for a
+    probe."""
 
     conversation: int
     home: Home | None
@@ -88,7 +90,8 @@ PROBED = "to see whether it works again after failing"
 
 def order(ranked: list[Ranked], case: Case, section: DispatchSection) -> Ordered:
     """Order one tier, which is not empty."""
-    rest = nsmallest(section.retries + 4 + OTHERS, ranked)
+    most = section.retries + 4 + OTHERS
+    rest = sorted(ranked) if len(ranked) <= most else nsmallest(most, ranked)
     home = _home(ranked, case.home)
     fate = "" if case.conversation == NONE else "new"
     if home is not None:
@@ -117,7 +120,7 @@ def moves(home: Ranked, ranked: Sequence[Ranked]) -> str:
         return ""
     if home.tries >= _UNRELIABLE_TRIES:
         return "its server fails"
-    mean = sum((one[2][8] - 1.0) * one[3].slots for one in ranked) / len(ranked)
+    mean = sum((one[2][8] - 1.0) * one[3].slots * one[5] for one in ranked) / sum(one[5] for one in ranked)
     if home.outstanding > MEAN_LOADS * mean + EXTRA_LOAD:
         return "its server has much more to do than the others"
     here_s = waits_s(home)
@@ -181,17 +184,14 @@ def _draw(peers: Sequence[Ranked], case: Case) -> list[Ranked]:
         return list(peers)
     rng = case.rng
     if rng.random() < case.explore:
-        return rng.sample(list(peers), 2)
+        return [peers[place] for place in _two([one[5] for one in peers], rng)]
     if case.conversation != NONE and case.home is None:
         return sorted(one for _, one in nsmallest(2, zip(_arrivals(case.conversation, peers), peers, strict=True)))
     # By place instead of name: of a thousand, each look-up counts.
     weights = [1 / (s if (s := one[2][1]) > _LEAST_LATENCY_S else _LEAST_LATENCY_S) for one in peers]
     if case.weighted:
-        weights = [weight * one[4].weight for weight, one in zip(weights, peers, strict=True)]
-    first = _pick(weights, rng)
-    weights[first] = 0.0
-    second = _pick(weights, rng)
-    return sorted((peers[first], peers[second]))
+        weights = [weight * one[4].weight * one[5] for weight, one in zip(weights, peers, strict=True)]
+    return sorted(peers[place] for place in _two(weights, rng))
 
 
 def _arrivals(conversation: int, peers: Sequence[Ranked]) -> list[float]:
@@ -199,12 +199,21 @@ def _arrivals(conversation: int, peers: Sequence[Ranked]) -> list[float]:
     return [
         -log(lot(conversation, candidate.lot))
         * (s if (s := rating[1]) > _LEAST_LATENCY_S else _LEAST_LATENCY_S)
-        / branch.weight
-        for _, _, rating, candidate, branch in peers
+        / (branch.weight * stands_for)
+        for _, _, rating, candidate, branch, stands_for in peers
     ]
 
 
-def _pick(weights: list[float], rng: Random) -> int:
-    """An index by weight."""
-    sums = list(accumulate(weights))
-    return min(bisect(sums, rng.random() * sums[-1]), len(sums) - 1)
+def _two(weights: Sequence[float], rng: Random) -> tuple[int, int]:
+    """Two places by weight; there are two at least."""
+    sums, last = list(accumulate(weights)), len(weights) - 1
+    first = min(bisect(sums, rng.random() * sums[-1]), last)
+    # Among the others: past the first by its weight, if not before it.
+    at = rng.random() * (sums[-1] - weights[first])
+    if at >= sums[first] - weights[first]:
+        at += weights[first]
+    second = min(bisect(sums, at), last)
+    if second == first:
+        # Only by rounding, or where all other weights are nothing.
+        second = first + 1 if first < last else first - 1
+    return first, second

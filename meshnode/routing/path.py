@@ -7,8 +7,8 @@ hop asks again with its own view, so a way is advice for everyone but the next h
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
 from heapq import heappop, heappush
+from typing import NamedTuple
 
 from meshnode.model.advert import Advert
 from meshnode.model.ids import NodeId
@@ -21,8 +21,7 @@ _Label = tuple[float, int, int, "_Label | None"]
 """Cost in seconds, hops, index of the node, and the label it was reached from."""
 
 
-@dataclass(frozen=True, slots=True)
-class Reach:
+class Reach(NamedTuple):
     """A way to one node. `cost_s` is the round trip with relay penalties; `path` begins with this node and ends with
     the target, so that `hops` is one less than its length; `next_hop` is the target itself where it is linked."""
 
@@ -39,6 +38,7 @@ class Tree:
         self._nodes = sorted({view.me, *view.adverts, *view.links}.difference(exclude) | {view.me})
         self._index = {node: index for index, node in enumerate(self._nodes)}
         self._labels: list[list[_Label]] = [[] for _ in self._nodes]
+        self._cheapest: dict[NodeId, Reach] = {}
         self._search(_edges(view, self._index), self._index[view.me], relay_penalty_s)
 
     def _search(self, edges: list[list[tuple[int, float]]], me: int, penalty_s: float) -> None:
@@ -76,12 +76,23 @@ class Tree:
 
     def reach(self, target: NodeId, hops_left: int = MOST_HOPS) -> Reach | None:
         """The cheapest way of at most `hops_left` hops, or None."""
+        known = self._cheapest.get(target)
+        if known is not None and known.hops <= hops_left:
+            return known
         index = self._index.get(target)
         if index is None:
             return None
         label: _Label | None = next((label for label in self._labels[index] if label[1] <= hops_left), None)
         if label is None:
             return None
+        reach = self._way(label)
+        if label is self._labels[index][0]:
+            self._cheapest[target] = reach
+        return reach
+
+    def _way(self, label: _Label | None) -> Reach:
+        """The way that a label stands for."""
+        assert label is not None
         cost_s, hops = label[:2]
         path: list[NodeId] = []
         while label is not None:

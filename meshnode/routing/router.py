@@ -6,7 +6,6 @@ that no caller can move only one. Counterpart: dispatch, which performs what is 
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Collection
 from random import Random
 
@@ -18,9 +17,10 @@ from meshnode.model.view import View
 from meshnode.routing.affinity import NONE
 from meshnode.routing.aliases import Aliases
 from meshnode.routing.eligible import LocalState
+from meshnode.routing.known import Known
 from meshnode.routing.measure import Flight, LoadFacts
 from meshnode.routing.path import MOST_HOPS
-from meshnode.routing.plan import Attempt, Known, Plan, Planner
+from meshnode.routing.plan import Attempt, Plan, Planner
 
 
 class Router:
@@ -46,9 +46,12 @@ class Router:
             raise plan.refusal
         return plan
 
-    def consider(self, job: Job, view: View, local: LocalState, rng: Random, now: float) -> Plan:
-        """Like `plan`, but a refusal is in the plan instead of raised: for explaining."""
-        return self._planner.plan(job, view, local, rng, now)
+    def consider(
+        self, job: Job, view: View, local: LocalState, rng: Random, now: float, *, everybody: bool = False
+    ) -> Plan:
+        """Like `plan`, but a refusal is in the plan instead of raised: for explaining. `everybody`: look at all servers
+        however many there are, for people who ask about a mesh and not for a request."""
+        return self._planner.plan(job, view, local, rng, now, everybody=everybody)
 
     def next_hop(
         self, view: View, target: NodeId, exclude: Collection[NodeId] = (), hops_left: int = MOST_HOPS
@@ -62,7 +65,7 @@ class Router:
         if not lost or set(lost).isdisjoint(attempt.path):
             return attempt
         reach = self.known.paths.reach(view, attempt.node, lost, hops_left)
-        return dataclasses.replace(attempt, path=reach.path) if reach is not None else None
+        return attempt._replace(path=reach.path) if reach is not None else None
 
     def started(self, attempt: Attempt, prompt_tokens: int, now: float) -> Flight:
         """A request goes to the server of `attempt`."""
@@ -76,6 +79,7 @@ class Router:
     def first_token(self, flight: Flight, now: float) -> None:
         """The first bytes of its body are here."""
         self.known.measurements.first_token(flight, now)
+        self.known.aperture.answered(flight.model, flight.node)
         self.known.affinity.settle(flight.conversation, flight.node, flight.model, now)
 
     def finished(self, flight: Flight, tokens: int, now: float) -> None:
@@ -83,6 +87,7 @@ class Router:
         if not flight.ended:
             self.known.breakers.succeeded(flight.node, flight.model, now)
         self.known.measurements.finished(flight, tokens, now)
+        self.known.aperture.answered(flight.model, flight.node)
 
     def failed(self, flight: Flight, now: float) -> None:
         """The server or the way to it broke, before or after the first byte."""

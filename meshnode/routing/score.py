@@ -6,7 +6,6 @@ who may serve (eligible) nor for picking (order).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from meshnode.config.routing import RoutingSection
@@ -54,8 +53,7 @@ class Score(NamedTuple):
     terms: Terms
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
+class Ask(NamedTuple):
     """The size of a job, in the units that predictions use: see `size_of`."""
 
     units: float
@@ -68,13 +66,13 @@ class Ask:
 def size_of(facts: Facts, section: RoutingSection) -> Ask:
     """Take from a job and the settings what every prediction needs."""
     units = facts.prompt_tokens / 1000 + BASE_UNITS
-    tokens = 0 if facts.needs & _ANSWERS_AT_ONCE else min(facts.max_tokens or EXPECTED_TOKENS, EXPECTED_TOKENS)
+    tokens = min(facts.max_tokens or EXPECTED_TOKENS, EXPECTED_TOKENS)
     return Ask(
-        units=units,
-        tokens=tokens,
-        guess_first_s=section.guess_first_token_s * units * NEW_SERVER,
-        guess_token_s=section.guess_token_s * NEW_SERVER,
-        cold_start_s=section.cold_start_s,
+        units,
+        tokens if _ANSWERS_AT_ONCE.isdisjoint(facts.needs) else 0,
+        section.guess_first_token_s * units * NEW_SERVER,
+        section.guess_token_s * NEW_SERVER,
+        section.cold_start_s,
     )
 
 
@@ -109,5 +107,5 @@ def rate(candidate: Candidate, record: Record | None, ask: Ask, now: float, load
 
 def named(rating: Rating, candidate: Candidate, preference: float = 1.0) -> Score:
     """The same with names."""
-    terms = Terms(*rating[2:], candidate.cost, candidate.power, candidate.trust, preference)
+    terms = Terms._make((*rating[2:], candidate.cost, candidate.power, candidate.trust, preference))
     return Score(rating[0] / preference, rating[1], terms)

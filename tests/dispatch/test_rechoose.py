@@ -115,7 +115,7 @@ def test_labels_and_words_decide(label: Label, privacy: Privacy | None, sealed: 
 
 def test_a_job_for_a_named_node_is_not_free() -> None:
     asked = dataclasses.replace(job("llama@n3"), privacy=Privacy.OPEN)
-    assert not ways.free(asked, dataclasses.replace(attempt("llama"), bound=True), way("open"))
+    assert not ways.free(asked, attempt("llama")._replace(bound=True), way("open"))
     found = router().plan(asked, mesh([(0, 3, 1)], 4), NOTHING, Random(1), 0.0)
     assert [one.bound for one in found.attempts] == [True]
 

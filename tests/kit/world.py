@@ -256,7 +256,8 @@ class World:
             Work(lambda link, stream: serving[0].serve(link, stream), lambda: local.facts(), hear), Random(self._seed),
         )  # fmt: skip
         share = Share(
-            config.sharing, Standing(member.me, lambda: member.owner, lambda node: owner_of(member.mesh.member(node)))
+            config.sharing,
+            Standing(member.me, lambda: member.owner, lambda node: owner_of(member.mesh.outlook.member(node))),
         )
         local = Local(
             config.engine,

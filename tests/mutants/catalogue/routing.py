@@ -47,4 +47,18 @@ MUTANTS = (
         instead="vouched = seen.trusted or posture is not Posture.ATTESTED",
         tests=("tests/routing/test_eligible.py",),
     ),
+    Mutant(
+        rule="a decision among very many looks on where too few of those it looked at may serve",
+        file="routing/plan.py",
+        text="(broken or many(able) < FEW)",
+        instead="False",
+        tests=("tests/routing/test_aperture.py",),
+    ),
+    Mutant(
+        rule="whoever was drawn to be looked at stands for those who were not",
+        file="routing/aperture.py",
+        text="stands_for=len(crowd.parts) / many",
+        instead="stands_for=1.0",
+        tests=("tests/routing/test_aperture.py",),
+    ),
 )

@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import pytest
 
+from meshnode.commands import Commands
 from meshnode.errors import BadRequest, IdentityError
 from meshnode.identity import Pins
 from meshnode.identity.invites import MAX_LIFETIME_S
@@ -17,7 +18,6 @@ from meshnode.mesh.warden import Revoked
 from meshnode.model.advert import Advert
 from meshnode.model.ids import NodeId
 from meshnode.model.view import View
-from meshnode.presence import Commands
 
 ME, ATTIC, GONE, OTHER = (NodeId(bytes([number]) * 32) for number in (1, 2, 3, 4))
 
