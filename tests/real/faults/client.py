@@ -45,8 +45,9 @@ class Client:
         if patience.cancelled_caught:
             how = "gave up"
         return Outcome(
-            self.ask, self.answer, sent_s, self._now(), self._first_s, how, self.headers.get("x-meshnode-path", "")
-        )
+            self.ask, self.answer, sent_s, self._now(), self._first_s, how, self.headers.get("x-meshnode-path", ""),
+            int(self.headers.get("x-meshnode-attempts", "0")),
+        )  # fmt: skip
 
     def _now(self) -> float:
         return trio.current_time() - self._began

@@ -1,7 +1,8 @@
 """A fake engine as a process of its own: `python -m tests.real.faults.engine PORT SLOTS MODEL…`.
 
 Each line of standard input is a Behaviour as JSON, and from then on every new request meets that; an empty line asks
-how many requests run. It ends when its standard input does. Counterpart: lab.Engine.
+how many requests run, and which it was ever sent, by the last word of each. It ends when its standard input does.
+Counterpart: lab.Engine.
 """
 
 from __future__ import annotations
@@ -35,9 +36,8 @@ def obey(fake: FakeEngine, line: bytes) -> None:
     if line:
         fake.behaviour = msgspec.json.decode(line, type=Behaviour)
     else:
-        print(fake.running, flush=True)
-    # What ended is not looked at here, and a run has thousands.
-    del fake.records[: -fake.slots * 4]
+        names = [record.json["messages"][-1]["content"].split()[-1] for record in fake.records]
+        print(msgspec.json.encode({"running": fake.running, "sent": names}).decode(), flush=True)
 
 
 if __name__ == "__main__":

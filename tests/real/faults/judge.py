@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tests.real.faults.answer import Answer
@@ -18,7 +18,7 @@ from tests.real.faults.plan import LINK, NODE_FAULTS, PREFILL_S, SPOILS_LATER, T
 MARGIN_S = 2.0
 """A request ends by its deadline and so much more (requests.md §5)."""
 
-ATTEMPTED_ELSEWHERE_S = 3.0
+FAILOVER_S = 3.0
 """Failover before the first token, of 99 in 100."""
 
 SUCCESS = 0.99
@@ -55,8 +55,8 @@ class Attempt:
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """One request, as its client saw it. `how` is "ended", "left", "broken" (the connection ended) or "gave up"; `path`
-    the nodes it went through, where that was told. `attempts` and `told_first_s` (when its node had the first byte of
-    the answer) are known of those that were not answered at the first attempt."""
+    the nodes it went through, `made` how often it was sent to a server, where that was told; `attempts` are known of
+    those that were not answered at the first."""
 
     ask: Ask
     answer: Answer
@@ -65,8 +65,8 @@ class Outcome:
     first_s: float | None
     how: str
     path: str = ""
+    made: int = 0
     attempts: tuple[Attempt, ...] = ()
-    told_first_s: float | None = None
 
     @property
     def answered(self) -> bool:
@@ -82,14 +82,15 @@ class Outcome:
 @dataclass(slots=True)
 class Verdict:
     """What came of a run. `broken` are promises that were, one line each; `missed` are requests that count and were not
-    answered; `excused` those that do not count, by reason."""
+    answered; `excused` those that do not count, by reason; `failovers` those that went elsewhere, and how long
+    it took."""
 
     broken: list[str] = field(default_factory=list)
     missed: list[Outcome] = field(default_factory=list)
     endings: Counter[str] = field(default_factory=Counter)
     excused: Counter[str] = field(default_factory=Counter)
     counted: int = 0
-    failovers_s: list[float] = field(default_factory=list)
+    failovers: list[tuple[float, Outcome]] = field(default_factory=list)
 
     @property
     def success(self) -> float:
@@ -98,12 +99,14 @@ class Verdict:
 
     def failover_s(self, share: float) -> float:
         """The time within which this share of failovers was over."""
-        ordered = sorted(self.failovers_s)
+        ordered = sorted(took_s for took_s, _ in self.failovers)
         return ordered[max(0, math.ceil(share * len(ordered)) - 1)] if ordered else 0.0
 
 
-def judge(plan: Plan, outcomes: Sequence[Outcome], spans: Sequence[Span]) -> Verdict:
-    """Look at every request once."""
+def judge(
+    plan: Plan, outcomes: Sequence[Outcome], spans: Sequence[Span], executions: Mapping[str, int] | None = None
+) -> Verdict:
+    """Look at every request once. `executions` says by name how often engines began one."""
     verdict = Verdict()
     seen = Counter(outcome.ask.number for outcome in outcomes)
     for ask in plan.asks:
@@ -112,6 +115,8 @@ def judge(plan: Plan, outcomes: Sequence[Outcome], spans: Sequence[Span]) -> Ver
     for outcome in outcomes:
         verdict.endings[outcome.ending] += 1
         verdict.broken += [f"{outcome.ask.name}: {fault}" for fault in broken(outcome, spans)]
+        if outcome.made and (times := (executions or {}).get(outcome.ask.name, 0)) > outcome.made:
+            verdict.broken.append(f"{outcome.ask.name}: begun {times} times in {outcome.made} attempts")
         if reason := excuse(plan, outcome, spans):
             verdict.excused[reason] += 1
         else:
@@ -119,7 +124,7 @@ def judge(plan: Plan, outcomes: Sequence[Outcome], spans: Sequence[Span]) -> Ver
             if not outcome.answered:
                 verdict.missed.append(outcome)
         if (took_s := failover(outcome, spans)) is not None:
-            verdict.failovers_s.append(took_s)
+            verdict.failovers.append((took_s, outcome))
     return verdict
 
 

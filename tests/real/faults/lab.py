@@ -11,6 +11,8 @@ import signal
 import socket
 import subprocess
 import sys
+import urllib.request
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -71,11 +73,12 @@ class Engine:
         """From now on, for requests that come from now on."""
         self._say(json.dumps({**WELL, **fault}))
 
-    def running(self) -> int:
-        """How many requests hold one of its slots."""
+    def tell(self) -> dict[str, Any]:
+        """How many requests are `running`, and the names of all that it was `sent` since it was started."""
         self._say("")
         assert self._process is not None and self._process.stdout is not None
-        return int(self._process.stdout.readline())
+        said: dict[str, Any] = json.loads(self._process.stdout.readline())
+        return said
 
     def kill(self) -> None:
         """As the kernel ends what takes too much memory."""
@@ -212,6 +215,16 @@ class Lab:
         processes = [psutil.Process(node.pid) for node in self.nodes]
         return [(process.num_fds(), process.memory_info().rss / 1e6) for process in processes]
 
+    def executions(self) -> Counter[str]:
+        """How often each request was begun, by its name; of engines that were killed, only since."""
+        return Counter(name for engine in self.engines for name in engine.tell()["sent"])
+
+    def warnings(self) -> Counter[str]:
+        """What the nodes warned of."""
+        lines = [line for node in self.nodes for line in node.output.splitlines()]
+        found = [json.loads(line) for line in lines if line.startswith(b"{")]
+        return Counter(line["event"] for line in found if line.get("level") in ("warning", "error"))
+
     async def stop(self) -> str:
         """End everything in order; what did not end as it should."""
         pids = [node.pid for node in self.nodes]
@@ -235,11 +248,17 @@ class Lab:
                 engine.kill()
 
     def _join(self, inviter: NodeProcess, node: NodeProcess) -> None:
-        invite = command("invite", "--home", str(inviter.home)).strip()
-        command("join", invite, "--home", str(node.home))
+        command("join", self._invite(inviter), "--home", str(node.home))
         # The way by which it joined is no road of ours.
         (node.home / "addresses.cbor").unlink(missing_ok=True)
         node.start()
+
+    def _invite(self, inviter: NodeProcess) -> str:
+        """A token, asked for as `meshnode invite` does; the command itself takes as long as a node to start."""
+        secret = {"authorization": f"Bearer {Home(inviter.home).control_secret()}", "content-type": "application/json"}
+        asked = urllib.request.Request(inviter.ready["api"] + "/mesh/invite", b"{}", secret, method="POST")
+        with urllib.request.urlopen(asked, timeout=PATIENCE_S) as answer:
+            return str(json.load(answer)["token"])
 
     async def _back(self, node: int) -> None:
         await self._until(lambda: self._sees(self.nodes[node], 1, 2), BACK_S)
@@ -270,7 +289,7 @@ class Lab:
         for node, engine in zip(self.nodes, self.engines, strict=True):
             status = node.status()
             requests, busy = status["requests"], sum(line["busy"] + line["queued"] for line in status["engines"])
-            held = [requests["running"], requests["for_peers"], requests["queued"], busy, engine.running()]
+            held = [requests["running"], requests["for_peers"], requests["queued"], busy, engine.tell()["running"]]
             if any(held):
                 found.append(f"{node.name} {held}")
         return ", ".join(found)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from statistics import median
 
-from tests.real.faults.judge import Outcome
+from tests.real.faults.judge import FAILOVER_S, Outcome
 from tests.real.faults.plan import LINK
 from tests.real.faults.run import Result
 
@@ -26,18 +25,20 @@ def _lines(result: Result) -> Iterator[str]:
     yield f"  requests {len(plan.asks)}, answered {answered}, {share}"
     yield f"  other ends { {how: many for how, many in verdict.endings.most_common() if how != 'answered'} }"
     yield f"  not counted {dict(verdict.excused.most_common())}"
-    times = verdict.failovers_s
     yield (
-        f"  failovers before the first token {len(times)}: p50 {median(times or [0.0]):.2f} s, "
-        f"p99 {verdict.failover_s(0.99):.2f} s, most {max(times, default=0.0):.2f} s"
+        f"  failovers before the first token {len(verdict.failovers)}: p50 {verdict.failover_s(0.5):.2f} s, "
+        f"p99 {verdict.failover_s(0.99):.2f} s, most {verdict.failover_s(1.0):.2f} s"
     )
+    yield f"  nodes warned {dict(result.warnings.most_common())}"
     yield f"  still {result.settled_s:.1f} s after the last; {_weights(result)}"
     for fault in (result.held, result.left):
         if fault:
             yield f"  LEFT: {fault}"
     yield f"  promises broken {len(verdict.broken)}"
     yield from (f"    {line}" for line in verdict.broken[:SHOWN])
-    yield from (f"    missed: {_missed(result, outcome)}" for outcome in verdict.missed[:SHOWN])
+    yield from (f"    missed: {_told(result, outcome)}" for outcome in verdict.missed[:SHOWN])
+    slow = [(took_s, outcome) for took_s, outcome in verdict.failovers if took_s > FAILOVER_S]
+    yield from (f"    slow to go elsewhere, {took_s:.2f} s: {_told(result, outcome)}" for took_s, outcome in slow)
 
 
 def _weights(result: Result) -> str:
@@ -46,7 +47,7 @@ def _weights(result: Result) -> str:
     return f"open files {' '.join(files)}; MB {' '.join(memory)}"
 
 
-def _missed(result: Result, outcome: Outcome) -> str:
+def _told(result: Result, outcome: Outcome) -> str:
     ask = outcome.ask
     spans = [span for span in result.spans if span.meets(outcome.sent_s, outcome.ended_s)]
     meanwhile = ", ".join(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import time
 import urllib.request
+from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,8 @@ SETTLES_S = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """`before` and `after` are open files and megabytes of each node; `held` and `left` say what should not be."""
+    """`before` and `after` are open files and megabytes of each node; `held` and `left` say what should not be;
+    `warnings` what the nodes warned of, how often."""
 
     plan: Plan
     verdict: Verdict
@@ -37,6 +39,7 @@ class Result:
     held: str
     left: str
     took_s: float
+    warnings: Counter[str]
 
 
 async def run(plan: Plan, folder: Path) -> Result:
@@ -53,12 +56,12 @@ async def run(plan: Plan, folder: Path) -> Result:
                 for ask in plan.asks:
                     nursery.start_soon(_at, lab, ask.at_s, _one, lab, ask, outcomes)
             settled_s, held = await lab.settled(SETTLES_S)
-            after = lab.weigh()
+            after, executions = lab.weigh(), lab.executions()
             left = await lab.stop()
             relays.cancel_scope.cancel()
-        verdict = judge(plan, outcomes, lab.spans)
+        verdict = judge(plan, outcomes, lab.spans, executions)
         return Result(plan, verdict, tuple(outcomes), tuple(lab.spans), before, after, settled_s, held, left,
-                      time.monotonic() - began)  # fmt: skip
+                      time.monotonic() - began, lab.warnings())  # fmt: skip
 
 
 async def _at(lab: Lab, at_s: float, call: Any, *arguments: Any) -> None:
@@ -87,4 +90,4 @@ def _told(lab: Lab, outcome: Outcome) -> Outcome:
             report = json.load(answer)
     except (OSError, ValueError):
         return outcome
-    return replace(outcome, attempts=attempts(report, outcome.sent_s))
+    return replace(outcome, attempts=attempts(report, outcome.sent_s), made=len(report["attempts"]))

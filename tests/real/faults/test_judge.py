@@ -47,6 +47,13 @@ def test_every_request_ends_once(outcomes: list[Outcome]) -> None:
     assert judge(PLAN, outcomes, []).broken
 
 
+def test_a_request_is_begun_no_more_often_than_it_was_sent() -> None:
+    twice = outcome(made=2)
+    assert not judge(PLAN, [twice], [], {"r1": 2, "r2": 9}).broken
+    assert judge(PLAN, [twice], [], {"r1": 3}).broken
+    assert not judge(PLAN, [outcome(made=0)], [], {"r1": 3}).broken
+
+
 @pytest.mark.parametrize(
     "said",
     [
