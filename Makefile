@@ -11,7 +11,7 @@ SEED   ?= 1
 FAULTS ?= 60
 REQUESTS ?= 2000
 
-.PHONY: run test fuzz check format bench admission simulate faults mutants clean
+.PHONY: run test fuzz check format bench admission load simulate faults mutants clean
 
 $(VENV)/.run: pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -53,6 +53,9 @@ bench: $(VENV)/.dev          ## measure the node against the engine itself; PEER
 
 admission: $(VENV)/.dev       ## 10^6 requests through the admission machine: waits in each tier, shares, CPU
 	$(BIN)/python -m benchmarks.admission $(ARGS)
+
+load: $(VENV)/.dev           ## waits at 80 % load beside an ideal shared queue, and what liars get
+	$(BIN)/python -m tests.simulation.load $(ARGS)
 
 simulate: $(VENV)/.dev       ## the real machines in virtual time: many seeds with faults, then one large mesh
 	$(BIN)/python -m tests.simulation --seeds $(SEEDS) --nodes $(NODES) $(LARGE) $(ARGS)

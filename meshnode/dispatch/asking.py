@@ -52,7 +52,8 @@ async def ask(around: Surroundings, job: Job, sent_as: str, order: Try, flight: 
     else:
         way = await ways.find(around, job, attempt)
         sent, now = dataclasses.replace(job, id=sent_as), trio.current_time()
-        envelope = wire.envelope_of(sent, order.number, attempt.node, now, free=ways.free(asked, attempt, way))
+        free = ways.free(asked, attempt, way)
+        envelope = wire.envelope_of(sent, order.number, attempt.node, now, free=free, at_once=order.at_once)
         name, told = around.view().name(attempt.node), ways.told(around, attempt, way)
         answer = await remote.ask(way.link, envelope, job.body, around.me, name, told, leases=around.leases)
         path, privacy = ways.passed(way, answer.headers), way.privacy

@@ -145,7 +145,7 @@ class Chase:
         around.metrics.attempt()
         self._latest = attempt
         now = trio.current_time()
-        flight = around.router.started(attempt, self._job.facts.prompt_tokens, now)
+        flight = around.router.started(attempt, self._job.facts.prompt_tokens, now, at_once=order.at_once)
         self._entry.note(now, "asked", number, attempt.node, order.role.value)
         self._flights[number] = flight
         try:

@@ -18,8 +18,13 @@ if TYPE_CHECKING:
     from meshnode.net.link import Link
 
 
+REDIRECTS = 2
+"""Servers asked besides, where others had no slot at once: that cost them nothing."""
+
+
 class Course:
-    """`next()` until it gives None; `failed` for each attempt that did not answer. `number` counts from 1.
+    """`next()` until it gives None; `failed` for each attempt that did not answer, `redirected` for each that had no
+    slot at once and shall not count. `number` counts from 1.
 
     `link` gives the live link to a neighbour.
     """
@@ -34,7 +39,8 @@ class Course:
         link: Callable[[NodeId], Link | None],
     ) -> None:
         self.number = 0
-        self._waiting = deque(plan.attempts)
+        self._waiting = deque((*plan.attempts, *plan.others[:REDIRECTS]))
+        self._redirects = 0
         self._hops_left = hops_left
         self._most = most
         self._router = router
@@ -45,7 +51,7 @@ class Course:
 
     def next(self) -> Attempt | None:
         """The attempt to make now, past every relay that was lost; None when `most` were made or none is left."""
-        while self._waiting and self.number < self._most:
+        while self._waiting and self.number < self._most + self._redirects:
             attempt = self._waiting.popleft()
             if self._lost:
                 around = self._router.around(attempt, self._view(), self._lost, self._hops_left)
@@ -55,6 +61,15 @@ class Course:
             self.number += 1
             return attempt
         return None
+
+    @property
+    def may_redirect(self) -> bool:
+        """Whether the latest attempt need not wait at its server, since another one can be asked."""
+        return bool(self._waiting) and self._redirects < REDIRECTS
+
+    def redirected(self) -> None:
+        """A server had no slot at once: the attempt does not count."""
+        self._redirects += 1
 
     def failed(self, attempt: Attempt, *, cut: bool = False) -> None:
         """It did not answer. If the link to its first relay is gone, or the way was `cut` farther on, the server may be

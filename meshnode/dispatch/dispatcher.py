@@ -49,6 +49,11 @@ if TYPE_CHECKING:
 HASTY_S = 5.0
 """A deadline this much shorter than the usual patience is the client's own haste."""
 
+AT_ONCE_PATH_S = 0.5
+AT_ONCE_BYTES = 256 * 1024
+"""A server that is farther away, or has more to read, is not asked for a slot at once: to ask in vain would cost more
+than to wait a little."""
+
 OF_SERVERS = frozenset({"x-meshnode-queue-ms", "x-meshnode-queue-position"})
 """Of our own headers, those that come from whoever serves."""
 
@@ -177,7 +182,12 @@ class Dispatcher:
             measured, now = around.router.known.measurements, trio.current_time()
             return busy_share(plan, around.view(), measured, around.local.state(), now)
 
-        rules = Rules(many, late_s, load, section.hedge_load, section.backoff_s)
+        def at_once(attempt: Attempt) -> bool:
+            kept = plan.conversation == "kept" and attempt is plan.attempts[0]
+            near = attempt.score.terms.path_s <= AT_ONCE_PATH_S and len(job.body) <= AT_ONCE_BYTES
+            return near and attempt.node != around.me and not kept
+
+        rules = Rules(many, late_s, load, section.hedge_load, section.backoff_s, at_once)
         return Pursuit(course, rules, self._retries, self.hedges, self._rng)
 
     async def _first_that_answers(self, job: Job, pursuit: Pursuit, entry: Entry, began: float) -> Tried:

@@ -39,7 +39,7 @@ class Gate:
         ticket = str(next(self._tickets))
         granted = trio.Event()
         self._waiting[ticket] = granted
-        self._handle(Ask(ticket, job.deadline, job.priority, owner))
+        self._handle(Ask(ticket, job.deadline, job.priority, owner, at_once=job.at_once))
         position = 0
         try:
             if not granted.is_set():
@@ -104,6 +104,7 @@ def _error(refused: Refused, engine: str) -> RequestError:
 
 
 _WHY = {
+    "busy": "every slot is taken, and it was asked for one at once",
     "full": "every slot is taken, and the queue is full",
     "deadline": "the wait would be longer than the time that this request has",
     "displaced": "its place in the queue went to a request that goes first",

@@ -26,6 +26,9 @@ class Role(enum.Enum):
     RETRY = "retry"
 
 
+_ONE_BY_ONE = (Role.FIRST, Role.RETRY)
+
+
 class Fault(enum.Enum):
     """What came in place of an answer. FINAL is what no other server would mend."""
 
@@ -70,11 +73,13 @@ class Woke:
 
 @dataclass(frozen=True, slots=True)
 class Try:
-    """Ask the server of `attempt`, as the `number`th, counted from 1."""
+    """Ask the server of `attempt`, as the `number`th, counted from 1. `at_once`: it shall refuse rather than let the
+    request wait, since others may have a slot."""
 
     number: int
     attempt: Attempt
     role: Role
+    at_once: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,13 +110,15 @@ Command = Try | Drop | Win | Lose
 @dataclass(frozen=True, slots=True)
 class Rules:
     """`at_once` servers are raced; `late_s` says after how long a server is later than usual (None: unknown, or the
-    request may not be hedged); `load` how busy the servers are, of which `hedge_load` forbids hedging."""
+    request may not be hedged); `load` how busy the servers are, of which `hedge_load` forbids hedging;
+    `at_once_of` whether a server may be asked for a slot at once or a refusal."""
 
     at_once: int
     late_s: Callable[[Attempt], float | None]
     load: Callable[[], float]
     hedge_load: float
     backoff_s: float
+    at_once_of: Callable[[Attempt], bool] = lambda _: False
 
 
 class Pursuit:
@@ -131,6 +138,7 @@ class Pursuit:
         self._hedge_at: float | None = None
         self._full = 0
         self._fault: Fault | None = None
+        self._lent: dict[int, int] = {}
         self.made = 0
         self.raced = 0
         self.hedged = False
@@ -160,7 +168,7 @@ class Pursuit:
         tries: list[Command] = []
         racing = self._rules.at_once > 1
         while len(tries) < self._rules.at_once and (attempt := self._course.next()) is not None:
-            tries.append(self._try(attempt, Role.RACER if racing else Role.FIRST))
+            tries.append(self._try(attempt, Role.RACER if racing else Role.FIRST, now))
         if not tries:
             return self._lose(Why.NOBODY)
         self.raced = len(tries)
@@ -174,6 +182,8 @@ class Pursuit:
         if self._running.pop(number, None) is None:
             return []
         losers = list(self._running)
+        for lent in self._lent.values():
+            self._retries.give_back(lent)
         self._end()
         return [*(Drop(loser) for loser in losers), Win(number)]
 
@@ -182,24 +192,29 @@ class Pursuit:
         if attempt is None:
             return []
         self._hedge_at = None
-        self._full += event.fault is Fault.FULL
+        lent = self._lent.pop(event.number, None)
+        if event.fault is Fault.FULL:
+            if lent is None:
+                self._full += 1
+            else:
+                self._course.redirected()
         if self._fault is not Fault.FINAL:
             self._fault = event.fault
         if event.fault is not Fault.FINAL:
             self._course.failed(attempt, cut=event.cut)
         if self._running:
             return []
-        return self._lose(Why.FINAL) if self._fault is Fault.FINAL else self._again(now)
+        return self._lose(Why.FINAL) if self._fault is Fault.FINAL else self._again(now, lent)
 
-    def _again(self, now: float) -> list[Command]:
+    def _again(self, now: float, lent: int | None) -> list[Command]:
         attempt = self._course.next()
         if attempt is None:
             return self._lose(Why.NOBODY)
-        if not self._retries.spend(now):
+        if lent is None and not self._retries.spend(now):
             return self._lose(Why.BUDGET)
         hammered = attempt.node in self._asked or (self._full > 1 and self._full == self.made)
         if not hammered:
-            return [self._try(attempt, Role.RETRY)]
+            return [self._try(attempt, Role.RETRY, now)]
         doubled_s = self._rules.backoff_s * 2 ** (self.made - 1)
         self._next, self._retry_at = attempt, now + doubled_s * (0.5 + self._rng.random())
         return []
@@ -207,7 +222,7 @@ class Pursuit:
     def _woke(self, now: float) -> list[Command]:
         if self._retry_at is not None and now >= self._retry_at and self._next is not None:
             attempt, self._next, self._retry_at = self._next, None, None
-            return [self._try(attempt, Role.RETRY)]
+            return [self._try(attempt, Role.RETRY, now)]
         if self._hedge_at is None or now < self._hedge_at:
             return []
         self._hedge_at = None
@@ -218,13 +233,17 @@ class Pursuit:
             return []
         self._hedges.spend()
         self.hedged = True
-        return [self._try(other, Role.HEDGE)]
+        return [self._try(other, Role.HEDGE, now)]
 
-    def _try(self, attempt: Attempt, role: Role) -> Try:
+    def _try(self, attempt: Attempt, role: Role, now: float) -> Try:
         self.made += 1
         self._running[self.made] = attempt
         self._asked.add(attempt.node)
-        return Try(self.made, attempt, role)
+        at_once = role in _ONE_BY_ONE and self._course.may_redirect and self._rules.at_once_of(attempt)
+        lent = self._retries.lend(now) if at_once else None
+        if lent is not None:
+            self._lent[self.made] = lent
+        return Try(self.made, attempt, role, lent is not None)
 
     def _lose(self, why: Why) -> list[Command]:
         self._end()

@@ -41,8 +41,8 @@ _PRIORITIES = {priority.name.lower(): priority for priority in Priority}
 @dataclass(frozen=True, slots=True)
 class Envelope:
     """What a hop must know of a job without reading its body. `remaining_s` counts from receipt. `free`: its relays may
-    choose a better server. `first_token_s` and `silence_s` are the client's own patience, None where it leaves that to
-    the nodes."""
+    choose a better server. `at_once`: its server is to refuse it rather than let it wait. `first_token_s` and
+    `silence_s` are the client's own patience, None where it leaves that to the nodes."""
 
     id: str
     route: str
@@ -59,6 +59,7 @@ class Envelope:
     free: bool = False
     first_token_s: float | None = None
     silence_s: float | None = None
+    at_once: bool = False
 
     def job(self, body: bytes, facts: Facts, now: float) -> Job:
         """The job this envelope and `body` make at this node."""
@@ -77,10 +78,13 @@ class Envelope:
             priority=self.priority,
             owner=self.owner,
             traceparent=self.traceparent,
+            at_once=self.at_once,
         )
 
 
-def envelope_of(job: Job, attempt: int, target: NodeId, now: float, *, free: bool = False) -> Envelope:
+def envelope_of(
+    job: Job, attempt: int, target: NodeId, now: float, *, free: bool = False, at_once: bool = False
+) -> Envelope:
     """The envelope of `job` as its origin sends it to `target`, at the `attempt`th try, counted from 1."""
     return Envelope(
         id=job.id,
@@ -98,6 +102,7 @@ def envelope_of(job: Job, attempt: int, target: NodeId, now: float, *, free: boo
         free=free,
         first_token_s=job.wishes.first_token_s,
         silence_s=job.wishes.silence_s,
+        at_once=at_once,
     )
 
 
@@ -120,6 +125,8 @@ def write(envelope: Envelope, me: NodeId) -> Headers:
     ]
     if envelope.free:
         headers.append(("meshnode-choice", "free"))
+    if envelope.at_once:
+        headers.append(("meshnode-queue", "no"))
     if envelope.first_token_s is not None:
         headers.append(("meshnode-first-token-ms", _ms(envelope.first_token_s)))
     if envelope.silence_s is not None:
@@ -178,6 +185,7 @@ def read(headers: Iterable[tuple[str, str]]) -> Envelope:
             free=found.get("meshnode-choice") == "free",
             first_token_s=_seconds(found.get("meshnode-first-token-ms")),
             silence_s=_seconds(found.get("meshnode-silence-ms")),
+            at_once=found.get("meshnode-queue") == "no",
         )
     except (KeyError, ValueError, OverflowError) as error:
         raise DecodeError(f"a job's headers do not make sense: {error}") from error

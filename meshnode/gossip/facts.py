@@ -28,6 +28,11 @@ class Facts(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=
     wait_ms: Annotated[int, Meta(ge=0, le=MOST_WAIT_MS)]
 
     @property
+    def busy(self) -> int:
+        """Slots that are taken, as `routing.LoadFacts` names them."""
+        return self.in_flight
+
+    @property
     def expected_wait_s(self) -> float:
         """What a newcomer would wait, as `routing.LoadFacts` names it."""
         return self.wait_ms / 1000

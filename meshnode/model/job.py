@@ -116,6 +116,7 @@ class Job:
     `target` is the server that the origin chose (None before it chose). `path` lists the nodes the job has passed,
     origin first, without this one. `attempt` counts from 1 and fences late frames of older attempts. `privacy` is what
     the client asked for, None where it leaves that to its node. `demands` stay with the origin, who chooses.
+    `at_once`: where its server has no slot for it now, it is not to wait for one.
     """
 
     id: str
@@ -135,3 +136,4 @@ class Job:
     traceparent: str = ""
     wishes: Wishes = NO_WISHES
     demands: Demands = NO_DEMANDS
+    at_once: bool = False

@@ -11,6 +11,10 @@ BUCKETS = 10
 """A window is counted in so many pieces, the oldest of which is forgotten as a whole."""
 
 
+LENT = 0.75
+"""Of a budget of retries, the share that may be used before anything has failed."""
+
+
 class RetryBudget:
     """At most `share` of the requests of the last `window_s` seconds may be retried, or `floor_per_s` each second."""
 
@@ -35,6 +39,21 @@ class RetryBudget:
         bucket[2] += 1
         self._retries += 1
         return True
+
+    def lend(self, now: float) -> int | None:
+        """A retry that may be needed: counted as made until it is given back, which takes what this returns. None where
+        more than `LENT` of the budget would be used. What nobody gives back is over with its window."""
+        self._bucket(now)
+        if self._retries + 1 > LENT * max(self._floor, self._share * self._requests):
+            return None
+        return self._buckets[-1][0] if self.spend(now) else None
+
+    def give_back(self, lent: int) -> None:
+        """It was not needed."""
+        for bucket in self._buckets:
+            if bucket[0] == lent and bucket[2]:
+                bucket[2] -= 1
+                self._retries -= 1
 
     def _bucket(self, now: float) -> list[int]:
         """The bucket of `now`: its number, requests, retries. Older ones than the window's are forgotten."""

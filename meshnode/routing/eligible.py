@@ -15,9 +15,9 @@ from meshnode.model.ids import NodeId
 from meshnode.model.job import NO_DEMANDS, Job, Label
 from meshnode.routing.asked import Asked, Branch
 from meshnode.routing.breaker import Breakers
-from meshnode.routing.measure import LoadFacts
 from meshnode.routing.offers import Candidate, Exclusion
 from meshnode.routing.path import Tree
+from meshnode.routing.word import LoadFacts
 
 LASTING = frozenset({"model", "feature", "context"})
 """Codes that waiting does not cure."""

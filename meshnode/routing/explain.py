@@ -18,7 +18,11 @@ def reason(plan: Plan, attempt: int = 0) -> str:
     """One short phrase for the attempt (counted from 0) that answered."""
     if plan.refusal is not None:
         return plan.reason
-    return plan.reason if attempt == 0 else f"{'second' if attempt == 1 else 'later'} choice, after {attempt} failed"
+    return (
+        plan.reason
+        if attempt == 0
+        else f"{'second' if attempt == 1 else 'later'} choice, after {attempt} did not take it"
+    )
 
 
 def explain(plan: Plan, view: View) -> dict[str, Any]:

@@ -27,5 +27,5 @@ def busy_share(plan: Plan, view: View, measured: Measurements, local: LocalState
         elif own is not None:
             busy += max(many - own.free, 0) + own.queued
         elif record is not None:
-            busy += record.outstanding
+            busy += record.outstanding + record.word.others(many, now)
     return busy / slots if slots else 1.0

@@ -1,7 +1,8 @@
 """What this node has itself measured of servers: time to first token, time per token, failures, its own requests
 under way. Pure; requests.md §1.
 
-Peers' words enter in one place, the load they report, which can only raise a prediction. Counterpart: score.py.
+Peers' words enter in one place, the load they report, which can only raise a prediction. Counterparts: word.py,
+score.py.
 """
 
 from __future__ import annotations
@@ -9,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import exp, inf
-from typing import Protocol
 
 from meshnode.config.routing import RoutingSection
 from meshnode.model.ids import NodeId
+from meshnode.routing.word import LoadFacts, Word
 
 BASE_UNITS = 0.25
 """A request costs as much before its first token as this many thousand tokens of prompt: scheduling, template, path."""
@@ -33,21 +34,12 @@ _REFUSED_S = 2.0
 _MOST_REPORTED_S = 60.0
 """A wrong word of a server on its own load is forgotten after this."""
 
+LEAST_SLOTS = 4
+"""Slots that are believed of a server that says it has as many. Of more, twice those seen in use are: who invents slots
+would look idle with any number of requests."""
+
 _FRESH_S = 0.1
 """What fades is computed this often at most: a hundredth of the decay, and a decision reads a thousand records."""
-
-
-class LoadFacts(Protocol):
-    """What a server says of its own load; `meshnode.slots.Load` has this shape."""
-
-    @property
-    def free(self) -> int: ...
-
-    @property
-    def queued(self) -> int: ...
-
-    @property
-    def expected_wait_s(self) -> float: ...
 
 
 class PeakAverage:
@@ -78,7 +70,7 @@ class PeakAverage:
 @dataclass(slots=True, eq=False)
 class Flight:
     """One request of this node at a server, from being sent to its end. Made by `Measurements.started`; `conversation`
-    is the attempt's."""
+    is the attempt's; `at_once`: its server was to refuse it rather than let it wait."""
 
     node: NodeId
     model: str
@@ -87,6 +79,7 @@ class Flight:
     first_token_at: float | None = None
     ended: bool = False
     conversation: int = 0
+    at_once: bool = False
 
     @property
     def units(self) -> float:
@@ -104,7 +97,8 @@ class Record:
     """All that is known of one server for one model.
 
     `outstanding` counts this node's own requests there, `waiting` holds those without a first token, oldest first;
-    `reported_until` is when the wait the server spoke of is over, never before `refused_until`.
+    `reported_until` is when the wait the server spoke of is over, never before `refused_until`; `seen_slots` the most
+    requests of this node that it answered at once.
 
     `per_unit_s` (to the first token, by unit of prompt, path and queue included), `per_token_s` and `tries` (until one
     succeeds) are to be read after `refresh`; the first two are None where never seen.
@@ -114,6 +108,8 @@ class Record:
     waiting: dict[Flight, None] = field(default_factory=dict)
     reported_until: float = 0.0
     refused_until: float = 0.0
+    seen_slots: int = LEAST_SLOTS // 2
+    word: Word = field(default_factory=Word)
     per_unit_s: float | None = None
     per_token_s: float | None = None
     tries: float = 1.0
@@ -181,10 +177,10 @@ class Measurements:
         """Records of every server of `model`, by the name that the server offers."""
         return self._by_model.get(model, {})
 
-    def started(self, node: NodeId, model: str, prompt_tokens: int, now: float) -> Flight:
+    def started(self, node: NodeId, model: str, prompt_tokens: int, now: float, *, at_once: bool = False) -> Flight:
         """A request is sent."""
         record = self._record(node, model)
-        flight = Flight(node, model, prompt_tokens, now)
+        flight = Flight(node, model, prompt_tokens, now, at_once=at_once)
         record.outstanding += 1
         record.waiting[flight] = None
         return flight
@@ -196,11 +192,14 @@ class Measurements:
         flight.first_token_at = now
         record = self._record(flight.node, flight.model)
         record.waiting.pop(flight, None)
+        record.seen_slots = max(record.seen_slots, record.outstanding - len(record.waiting))
+        if flight.at_once:
+            record.word.first_token(now - flight.started, flight.units, flight.prompt_tokens, now)
         record.learn_first_token((now - flight.started) / flight.units, now, self._section.decay_s)
 
     def finished(self, flight: Flight, tokens: int, now: float) -> None:
         """The answer ended as it should, `tokens` long (0: unknown)."""
-        record = self._end(flight)
+        record = self._end(flight, now)
         if record is None:
             return
         if flight.first_token_at is None:
@@ -211,21 +210,22 @@ class Measurements:
 
     def failed(self, flight: Flight, now: float) -> None:
         """The server or the way to it broke. Its speed in failing is not learnt: it would look quick."""
-        record = self._end(flight)
+        record = self._end(flight, now)
         if record is not None:
             record.learn_outcome(False, now)
 
     def refused(self, flight: Flight, expected_wait_s: float, now: float) -> None:
         """The server was full, and said (by its load or Retry-After) how long it will be."""
-        record = self._end(flight)
+        record = self._end(flight, now)
         if record is not None:
+            record.word.refused(now)
             record.refused_until = now + min(expected_wait_s, _REFUSED_S)
             record.reported_until = now + expected_wait_s
 
     def cancelled(self, flight: Flight, now: float) -> None:
         """The request ended without saying much of the server: the client left, or the fault was the client's. Only a
         wait longer than expected is learnt, or a silent server would go unnoticed by impatient clients."""
-        record = self._end(flight)
+        record = self._end(flight, now)
         if record is None or flight.first_token_at is not None:
             return
         sample = (now - flight.started) / flight.units
@@ -233,21 +233,23 @@ class Measurements:
             record.learn_first_token(sample, now, self._section.decay_s)
 
     def reported(self, node: NodeId, model: str, load: LoadFacts, now: float) -> None:
-        """Load that a server reported on its own (a trailer, a ping). That it has slots to give is news only of one
+        """Load that a server reported on its own (a trailer, a ping). That it has nothing to do is news only of one
         that was busy; that it refused just now was seen, whatever it says after."""
-        if load.free > 0 and node not in self.of(model):
+        if load.free > 0 and not load.busy and not load.queued and node not in self.of(model):
             return
         record = self._record(node, model)
         wait_s = 0.0 if load.free > 0 else min(load.expected_wait_s, _MOST_REPORTED_S)
         record.reported_until = max(record.refused_until, now + wait_s)
+        record.word.told(load, record.outstanding, now)
 
-    def _end(self, flight: Flight) -> Record | None:
+    def _end(self, flight: Flight, now: float) -> Record | None:
         if flight.ended:
             return None
         flight.ended = True
         record = self._record(flight.node, flight.model)
         record.outstanding -= 1
         record.waiting.pop(flight, None)
+        record.word.ended(now)
         return record
 
     def _record(self, node: NodeId, model: str) -> Record:

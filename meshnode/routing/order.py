@@ -56,9 +56,9 @@ class Ranked(NamedTuple):
         return self.rating[7]
 
     @property
-    def outstanding(self) -> float:
+    def outstanding(self) -> int:
         """This node's own requests there."""
-        return (self.rating[8] - 1.0) * self.candidate.slots
+        return self.rating[9]
 
 
 class Ordered(NamedTuple):
@@ -111,7 +111,7 @@ def order(ranked: list[Ranked], case: Case, section: DispatchSection) -> Ordered
     if probed is not None:
         return Ordered([probed, *drawn, *rest], PROBED, fate)
     why = "the only server" if len(ranked) == 1 else "better of two servers" if len(drawn) > 1 else "the only peer"
-    return Ordered([*drawn, *rest], why, fate)
+    return Ordered([*drawn[:1], *rest], why, fate)
 
 
 def moves(home: Ranked, ranked: Sequence[Ranked]) -> str:
@@ -120,7 +120,7 @@ def moves(home: Ranked, ranked: Sequence[Ranked]) -> str:
         return ""
     if home.tries >= _UNRELIABLE_TRIES:
         return "its server fails"
-    mean = sum((one[2][8] - 1.0) * one[3].slots * one[5] for one in ranked) / sum(one[5] for one in ranked)
+    mean = sum(one[2][9] * one[5] for one in ranked) / sum(one[5] for one in ranked)
     if home.outstanding > MEAN_LOADS * mean + EXTRA_LOAD:
         return "its server has much more to do than the others"
     here_s = waits_s(home)
@@ -131,18 +131,13 @@ def moves(home: Ranked, ranked: Sequence[Ranked]) -> str:
 
 
 def waits_s(one: Ranked) -> float:
-    """How long a request would wait there before its prompt is read: what is reported, loading, and this node's own
-    requests beyond the slots. The own engine's queue is known better than by counting."""
-    _, _, _, queue_s, cold_s, prefill_s, decode_s, _, _ = one.rating
-    beyond = one.outstanding + 1 - one.candidate.slots
-    if one.candidate.hops and beyond > 0:
-        queue_s = max(queue_s, beyond / one.candidate.slots * (prefill_s + decode_s))
-    return queue_s + cold_s
+    """How long a request would wait there before its prompt is read: for a slot, and for the model."""
+    return one.rating[3] + one.rating[4]
 
 
 def busy_s(one: Ranked) -> float:
     """The same without loading: a model that has to load is idle, not busy."""
-    return waits_s(one) - one.rating[4]
+    return one.rating[3]
 
 
 def _only(one: Ranked) -> str:
@@ -185,6 +180,9 @@ def _draw(peers: Sequence[Ranked], case: Case) -> list[Ranked]:
     rng = case.rng
     if rng.random() < case.explore:
         return [peers[place] for place in _two([one[5] for one in peers], rng)]
+    peers = _worth_it(peers)
+    if len(peers) < 2:
+        return list(peers)
     if case.conversation != NONE and case.home is None:
         return sorted(one for _, one in nsmallest(2, zip(_arrivals(case.conversation, peers), peers, strict=True)))
     # By place instead of name: of a thousand, each look-up counts.
@@ -192,6 +190,14 @@ def _draw(peers: Sequence[Ranked], case: Case) -> list[Ranked]:
     if case.weighted:
         weights = [weight * one[4].weight * one[5] for weight, one in zip(weights, peers, strict=True)]
     return sorted(peers[place] for place in _two(weights, rng))
+
+
+def _worth_it(peers: Sequence[Ranked]) -> Sequence[Ranked]:
+    """Without those where one waits for a slot, although somebody seems to have one and to be as quick."""
+    best_s = min((one[2][1] for one in peers if one[2][3] <= 0.0), default=None)
+    if best_s is None:
+        return peers
+    return [one for one in peers if one[2][3] <= 0.0 or one[2][1] < best_s]
 
 
 def _arrivals(conversation: int, peers: Sequence[Ranked]) -> list[float]:

@@ -18,9 +18,10 @@ from meshnode.routing.affinity import NONE
 from meshnode.routing.aliases import Aliases
 from meshnode.routing.eligible import LocalState
 from meshnode.routing.known import Known
-from meshnode.routing.measure import Flight, LoadFacts
+from meshnode.routing.measure import Flight
 from meshnode.routing.path import MOST_HOPS
 from meshnode.routing.plan import Attempt, Plan, Planner
+from meshnode.routing.word import LoadFacts
 
 
 class Router:
@@ -67,10 +68,10 @@ class Router:
         reach = self.known.paths.reach(view, attempt.node, lost, hops_left)
         return attempt._replace(path=reach.path) if reach is not None else None
 
-    def started(self, attempt: Attempt, prompt_tokens: int, now: float) -> Flight:
-        """A request goes to the server of `attempt`."""
+    def started(self, attempt: Attempt, prompt_tokens: int, now: float, *, at_once: bool = False) -> Flight:
+        """A request goes to the server of `attempt`; `at_once`: which is to refuse it rather than let it wait."""
         self.known.breakers.started(attempt.node, attempt.model, now)
-        flight = self.known.measurements.started(attempt.node, attempt.model, prompt_tokens, now)
+        flight = self.known.measurements.started(attempt.node, attempt.model, prompt_tokens, now, at_once=at_once)
         flight.conversation = attempt.conversation
         if flight.conversation != NONE:
             self.known.affinity.begin(flight.conversation, flight.node, flight.model, now)

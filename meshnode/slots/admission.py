@@ -26,13 +26,15 @@ _LONGEST_RETRY_S = 60.0
 @dataclass(frozen=True, slots=True)
 class Ask:
     """Event: `ticket` wants a slot. `deadline` is on the clock of `now`; `owner` is an account that is believed;
-    `expected_s` how long it will hold the slot, 0 if unknown. An id is used once at a time."""
+    `expected_s` how long it will hold the slot, 0 if unknown; `at_once`: it does not want to wait. An id is used once
+    at a time."""
 
     ticket: str
     deadline: float
     priority: Priority = Priority.NORMAL
     owner: str = ""
     expected_s: float = 0.0
+    at_once: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +77,9 @@ class Granted:
 class Refused:
     """Command: `ticket` gets no slot and is forgotten.
 
-    `reason` is full, deadline, displaced (by one that stands higher, or whose owner has less here), foreign (only the
-    owner's are taken) or paused (nobody's are); how long the last two hold nobody knows: `retry_after_s` is 0.
+    `reason` is full, busy (it would not wait), deadline, displaced (by one that stands higher, or whose owner has less
+    here), foreign (only the owner's are taken) or paused (nobody's are); how long the last two hold nobody knows:
+    `retry_after_s` is 0.
     """
 
     ticket: str
@@ -208,6 +211,8 @@ class Admission:
         expected_s = ask.expected_s if ask.expected_s > 0 else self._holds.expected_s(ask.owner)
         if self._has_slot(own) and not self._queue and now < ask.deadline:
             return [self._grant(ask.ticket, _Grant(own, ask.owner, expected_s, now, None))]
+        if ask.at_once:
+            return [Refused(ask.ticket, "busy", _retry(self.snapshot(now, own=own).expected_wait_s))]
         self._arrivals += 1
         first = own and self._terms.first
         ticket = Ticket(

@@ -8,6 +8,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from meshnode.dispatch.delivered import Delivered
 from meshnode.errors import EngineFailed, Overloaded
 from meshnode.model.job import Label, Wishes
 from meshnode.routing.measure import Flight
@@ -161,3 +162,42 @@ async def test_a_mesh_in_trouble_is_retried_within_the_budget(tmp_path: Path, au
             with pytest.raises((EngineFailed, Overloaded)):
                 await asker.ask("m")
         assert sum(engine.served for engine in engines) == 40 + 10
+
+
+async def test_a_request_goes_on_to_who_has_a_slot_instead_of_waiting(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    async with world(tmp_path) as where:
+        engines = [ScriptedEngine("m", [EVENT, 500.0, LAST], slots=1) for _ in range(3)]
+        asker = await servers(where, *engines)
+        other = await where.add("other", peers=("s0", "s1", "s2"))
+        for name in ("s0", "s1", "s2"):
+            await other.until_reachable({"s0", "s1", "s2"}, model_of=name)
+        held = [await other.ask("m") for _ in range(2)]
+        began = trio.current_time()
+        answer = await asker.ask("m")
+        assert trio.current_time() - began < 1.0
+        assert [engine.running for engine in engines] == [1, 1, 1]
+        assert failing(asker) == [1.0] * len(failing(asker)), "to have no slot is no failure"
+        for one in (*held, answer):
+            await one.aclose()
+
+
+async def test_where_nobody_has_a_slot_one_lets_it_wait(tmp_path: Path, autojump_clock: MockClock) -> None:
+    async with world(tmp_path) as where:
+        engines = [ScriptedEngine("m", [EVENT, 20.0, LAST], slots=1) for _ in range(3)]
+        asker = await servers(where, *engines)
+        held = [await asker.ask("m") for _ in range(3)]
+        began = trio.current_time()
+        async with trio.open_nursery() as nursery:
+            for one in held:
+                nursery.start_soon(_read, one)
+            answer = await asker.ask("m")
+        assert 10.0 < trio.current_time() - began < 30.0
+        await answer.aclose()
+
+
+async def _read(answer: Delivered) -> None:
+    async for _ in answer:
+        pass
+    await answer.aclose()

@@ -50,6 +50,17 @@ def test_a_server_behind_a_lost_relay_is_tried_over_another() -> None:
     assert (second.node, going.number) == (first.node, 2)
 
 
+def test_servers_without_a_slot_at_once_do_not_count_up_to_two() -> None:
+    going = course(mesh([(0, number, 1) for number in range(1, 9)], changes={0: {"models": ()}}), set())
+    asked = []
+    while (attempt := going.next()) is not None:
+        asked.append(attempt.node)
+        if going.may_redirect:
+            going.redirected()
+    assert len(asked) == len(set(asked)) == 5
+    assert not going.may_redirect
+
+
 def test_where_there_is_no_other_way_it_ends() -> None:
     going = course(mesh(TWO_WAYS[::2], changes=WITHOUT), {node(1)})
     first = going.next()

@@ -41,16 +41,24 @@ class Servers:
         self.waiting = deque(self.attempt(number) for number in numbers)
         self.most = most
         self.number = 0
+        self.redirects = 0
 
     @staticmethod
     def attempt(number: int) -> Attempt:
         return Attempt(node(number), "m", (node(0), node(number)), None)  # type: ignore[arg-type] # nobody looks
 
     def next(self) -> Attempt | None:
-        if self.number >= self.most or not self.waiting:
+        if self.number >= self.most + self.redirects or not self.waiting:
             return None
         self.number += 1
         return self.waiting.popleft()
+
+    @property
+    def may_redirect(self) -> bool:
+        return bool(self.waiting) and self.redirects < 2
+
+    def redirected(self) -> None:
+        self.redirects += 1
 
     def failed(self, attempt: Attempt, *, cut: bool = False) -> None:
         if cut:
@@ -59,12 +67,12 @@ class Servers:
 
 def pursuit(
     *numbers: int, at_once: int = 1, late_s: float | None = None, load: float = 0.0, most: int = 3,
-    retries: RetryBudget | None = None, saved: int = 100,
+    retries: RetryBudget | None = None, saved: int = 100, slots_at_once: bool = False,
 ) -> Pursuit:  # fmt: skip
     hedges = HedgeBudget(0.02)
     for _ in range(saved):
         hedges.request()
-    rules = Rules(at_once, lambda _: late_s, lambda: load, 0.7, 0.1)
+    rules = Rules(at_once, lambda _: late_s, lambda: load, 0.7, 0.1, lambda _: slots_at_once)
     course: Any = Servers(*numbers, most=most)
     return Pursuit(course, rules, retries or RetryBudget(0.2, 10.0, 1.0), hedges, Random(1))
 
@@ -158,18 +166,60 @@ def test_racers_start_together_and_one_is_delivered() -> None:
     assert machine.raced == 3
 
 
+def test_a_server_without_a_slot_costs_neither_an_attempt_nor_a_moment() -> None:
+    machine = pursuit(1, 2, 3, 4, 5, 6, slots_at_once=True)
+    (first,) = machine.handle(Begin(), 0.0)
+    assert isinstance(first, Try) and first.at_once
+    (second,) = machine.handle(Failed(1, FULL), 0.0)
+    assert isinstance(second, Try) and second.at_once
+    (third,) = machine.handle(Failed(2, FULL), 0.0)
+    assert isinstance(third, Try) and not third.at_once, "the third is to let it wait"
+    assert shape(machine.handle(Failed(3, BROKEN), 0.0)) == [(4, Role.RETRY)]
+    assert shape(machine.handle(Failed(4, BROKEN), 0.0)) == [(5, Role.RETRY)]
+    assert machine.handle(Failed(5, BROKEN), 0.0) == [Lose(Why.NOBODY)], "three were really asked"
+
+
+def test_the_last_server_is_not_asked_for_a_slot_at_once() -> None:
+    (only,) = pursuit(1, slots_at_once=True).handle(Begin(), 0.0)
+    assert isinstance(only, Try) and not only.at_once
+
+
+def test_slots_are_asked_for_at_once_only_with_a_retry_in_hand_which_an_answer_gives_back() -> None:
+    budget = RetryBudget(0.2, 10.0, 1.0)
+    running = []
+    for _ in range(8):
+        running.append(pursuit(1, 2, retries=budget, slots_at_once=True))
+        (order,) = running[-1].handle(Begin(), 0.0)
+        assert isinstance(order, Try)
+        assert order.at_once == (len(running) <= 7), "of ten, three are for failures"
+    assert running[0].handle(Answered(1), 1.0) == [Win(1)]
+    (order,) = pursuit(1, 2, retries=budget, slots_at_once=True).handle(Begin(), 1.0)
+    assert isinstance(order, Try) and order.at_once
+
+
 class AnyOrder(RuleBasedStateMachine):
     """Whatever happens: one end, bounded attempts, nothing asked after it, nobody left running but dropped."""
 
     @initialize(
         servers=st.lists(st.integers(1, 4), min_size=0, max_size=6), at_once=st.integers(1, 4),
         late_s=st.none() | st.floats(0.1, 3.0), load=st.sampled_from([0.0, 0.9]), most=st.integers(1, 4),
-        spent=st.integers(0, 12),
+        spent=st.integers(0, 12), slots_at_once=st.booleans(),
     )  # fmt: skip
-    def begin(self, servers: list[int], at_once: int, late_s: float | None, load: float, most: int, spent: int) -> None:
+    def begin(
+        self, servers: list[int], at_once: int, late_s: float | None, load: float, most: int, spent: int,
+        slots_at_once: bool,
+    ) -> None:  # fmt: skip
         self.budget = RetryBudget(0.2, 10.0, 1.0)
         self.left = 10 - sum(self.budget.spend(0.0) for _ in range(spent))
-        self.machine = pursuit(*servers, at_once=at_once, late_s=late_s, load=load, most=most, retries=self.budget)
+        self.machine = pursuit(
+            *servers,
+            at_once=at_once,
+            late_s=late_s,
+            load=load,
+            most=most,
+            retries=self.budget,
+            slots_at_once=slots_at_once,
+        )
         self.now, self.most, self.load = 0.0, most, load
         self.running: set[int] = set()
         self.tries: list[Try] = []
@@ -217,7 +267,9 @@ class AnyOrder(RuleBasedStateMachine):
 
     @invariant()
     def keeps_within_bounds(self) -> None:
-        assert len(self.tries) == self.machine.made <= self.most
+        assert (
+            len(self.tries) == self.machine.made <= self.most + (2 if any(order.at_once for order in self.tries) else 0)
+        )
         retries = [order for order in self.tries if order.role is Role.RETRY]
         assert len(retries) <= self.left
         assert len([order for order in self.tries if order.role is Role.HEDGE]) <= (0 if self.load > 0.7 else 1)

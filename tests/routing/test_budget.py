@@ -36,6 +36,20 @@ def test_a_quiet_node_may_retry_a_little_and_then_must_wait() -> None:
     assert budget.spend(10.0)
 
 
+def test_what_is_lent_counts_until_it_is_given_back_or_its_window_is_over() -> None:
+    budget = RetryBudget(0.2, 10.0, 1.0)
+    lent = [budget.lend(0.0) for _ in range(8)]
+    assert [one is not None for one in lent] == [True] * 7 + [False], "of ten, three are for failures"
+    assert [budget.spend(0.0) for _ in range(4)] == [True] * 3 + [False]
+    assert lent[0] is not None and lent[1] is not None
+    budget.give_back(lent[0])
+    assert budget.spend(1.0)
+    assert not budget.spend(1.0)
+    assert budget.lend(10.0) is not None
+    budget.give_back(lent[1])
+    assert [budget.spend(10.0) for _ in range(9)] == [True] * 8 + [False], "what was long forgotten gives nothing back"
+
+
 @given(st.lists(st.booleans(), max_size=500))
 def test_hedges_stay_within_their_share_of_all_requests(steps: list[bool]) -> None:
     budget, requests, hedges = HedgeBudget(0.1), 0, 0

@@ -32,4 +32,8 @@ def test_a_refusal_is_explained_with_status_and_words() -> None:
 def test_the_phrase_fits_the_attempt_that_answered() -> None:
     plan: Plan = router().plan(job(), star(3), NOTHING, Random(1), 0.0)
     phrases = [reason(plan, attempt) for attempt in range(3)]
-    assert phrases == ["better of two servers", "second choice, after 1 failed", "later choice, after 2 failed"]
+    assert phrases == [
+        "better of two servers",
+        "second choice, after 1 did not take it",
+        "later choice, after 2 did not take it",
+    ]

@@ -146,11 +146,13 @@ def test_after_the_draw_the_rest_comes_by_score() -> None:
     made = router(dispatch=DispatchSection(retries=7))
     for number in range(1, 9):
         answer(made, number, 10.0, token_s=0.01 * number)
+    firsts = set()
     for _ in range(20):
         values = [attempt.score.value for attempt in plan(made, star(8), now=10.0).attempts]
         assert len(values) == 8
-        assert values[0] < values[1]
-        assert values[2:] == sorted(values[2:])
+        assert values[1:] == sorted(values[1:])
+        firsts.add(values[0])
+    assert len(firsts) > 1, "who is first is by lot"
 
 
 def test_two_engines_of_one_node_for_one_model_are_one_attempt() -> None:

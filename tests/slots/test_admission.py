@@ -57,6 +57,18 @@ def test_the_queue_holds_twice_the_slots_but_no_less_than_the_least(slots: int, 
     assert refused.retry_after_s >= 1.0
 
 
+def test_who_wants_a_slot_at_once_gets_one_or_does_not_wait() -> None:
+    admission = Admission(1, 2)
+    assert ask(admission, "first", at_once=True) == [Granted("first")]
+    (refused,) = ask(admission, "second", at_once=True)
+    assert isinstance(refused, Refused)
+    assert (refused.ticket, refused.reason) == ("second", "busy")
+    assert refused.retry_after_s >= 1.0
+    assert admission.snapshot(0.0).queued == 0
+    assert ask(admission, "third") == [], "others may wait"
+    assert admission.handle(Leave("first"), 1.0) == [Granted("third")]
+
+
 def test_a_higher_tier_takes_the_place_of_the_newest_lowest() -> None:
     admission = full(queue_min=2)
     ask(admission, "low1", priority=Priority.LOW)

@@ -14,7 +14,8 @@ from tests.fuzz.kit import Draw, mutate
 NODES = [NodeId(bytes([number]) * 32) for number in range(4)]
 NAMES = (
     "meshnode-job", "meshnode-attempt", "meshnode-origin", "meshnode-target", "meshnode-remaining-ms",
-    "meshnode-hops", "meshnode-path", "meshnode-label", "meshnode-priority", "meshnode-owner", ":path",
+    "meshnode-hops", "meshnode-path", "meshnode-label", "meshnode-priority", "meshnode-owner", "meshnode-queue",
+    ":path",
 )  # fmt: skip
 ODD = ("", "0", "-1", "+1", " 1", "1_0", "\u0661", "1" + "0" * 400, "1" * 5000, "nan", "1.5", ",,,,,,,,,,")
 
@@ -70,6 +71,7 @@ def _envelope(draw: Draw) -> wire.Envelope:
         priority=list(Priority)[draw.number(len(Priority))],
         owner=draw.some(4).hex(),
         traceparent="",
+        at_once=draw.flag(),
     )
 
 

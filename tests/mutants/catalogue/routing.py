@@ -36,8 +36,8 @@ MUTANTS = (
     Mutant(
         rule="own requests under way count, however old the load is that was told",
         file="routing/score.py",
-        text="outstanding = 1.0 + record.outstanding / candidate.slots",
-        instead="outstanding = 1.0",
+        text="float(own)",
+        instead="0.0",
         tests=("tests/routing/test_oscillation.py",),
     ),
     Mutant(
