@@ -12,7 +12,7 @@ from pathlib import Path
 import trio
 
 from tests.real.faults.judge import SUCCESS
-from tests.real.faults.plan import draw
+from tests.real.faults.plan import KINDS, draw
 from tests.real.faults.report import report
 from tests.real.faults.run import run
 
@@ -24,8 +24,9 @@ def main() -> int:
     parser.add_argument("--nodes", type=int, default=8)
     parser.add_argument("--faults", type=int, default=60)
     parser.add_argument("--requests", type=int, default=2000)
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS, help="only faults of these kinds")
     asked = parser.parse_args()
-    plan = draw(asked.seed, asked.nodes, asked.faults, asked.requests)
+    plan = draw(asked.seed, asked.nodes, asked.faults, asked.requests, asked.kinds)
     with tempfile.TemporaryDirectory() as folder:
         result = trio.run(partial(run, plan, Path(folder)))
     print(report(result))

@@ -7,7 +7,7 @@ it. Counterparts: lab.py performs the faults, client.py the requests, judge.py l
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -108,11 +108,11 @@ class Plan:
         return max((fault.until_s for fault in self.faults), default=0.0) + CALM_S
 
 
-def draw(seed: int, nodes: int, faults: int, requests: int) -> Plan:
-    """The run of this seed."""
+def draw(seed: int, nodes: int, faults: int, requests: int, kinds: Sequence[str] = KINDS) -> Plan:
+    """The run of this seed, with faults of these kinds, equally often."""
     rng = random.Random(seed)
     models = tuple(_models_of(node, nodes) for node in range(nodes))
-    placed = tuple(_faults(rng, models, faults))
+    placed = tuple(_faults(rng, models, [kinds[index % len(kinds)] for index in range(faults)]))
     plan = Plan(seed, models, placed, ())
     return Plan(seed, models, placed, tuple(_asks(rng, models, requests, max(plan.length_s, requests / 40))))
 
@@ -125,8 +125,7 @@ def _models_of(node: int, nodes: int) -> tuple[str, ...]:
     )  # fmt: skip
 
 
-def _faults(rng: random.Random, models: tuple[tuple[str, ...], ...], count: int) -> Iterator[Fault]:
-    deck = [KINDS[index % len(KINDS)] for index in range(count)]
+def _faults(rng: random.Random, models: tuple[tuple[str, ...], ...], deck: list[str]) -> Iterator[Fault]:
     rng.shuffle(deck)
     placed: list[Fault] = []
     at_s = CALM_S
