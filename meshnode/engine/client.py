@@ -71,13 +71,15 @@ class EngineAnswer:
 class EngineClient:
     """Requests to one base URL. Never follows a redirect, never asks the environment for a proxy.
 
-    `active` counts the answers not yet ended. `dial` replaces the socket in tests.
+    `active` counts the answers not yet ended; `unreachable` is set by a connection that could not be made, and renewed
+    by whoever has seen to it. `dial` replaces the socket in tests.
     """
 
     def __init__(self, url: str, section: EngineSection | None = None, *, dial: Connect | None = None) -> None:
         self.url = base_url(url)
         self.section = section if section is not None else EngineSection()
         self.active = 0
+        self.unreachable = trio.Event()
         self._idle: deque[Connection] = deque()
         parts = urlsplit(self.url)
         if "@" in self.url or "?" in self.url or "#" in self.url:
@@ -184,6 +186,7 @@ class EngineClient:
         raise self._unreachable(f"no connection within {timeout_s:g} s")
 
     def _unreachable(self, reason: str) -> EngineFailed:
+        self.unreachable.set()
         return EngineFailed(f"the engine at {self.url} is not reachable: {reason}")
 
     async def _dial(self) -> trio.abc.Stream:

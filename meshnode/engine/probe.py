@@ -32,6 +32,9 @@ DEFAULT_URLS = (
 SILENT_PROBES = 3
 """Probes in a row without an answer before an engine that still holds its port counts as down."""
 
+MOST_DOUBLED = 16
+"""Times that a pause is doubled; it is bounded by `probe_s` long before."""
+
 
 async def detect(client: EngineClient, section: EngineSection) -> Engine | None:
     """Which kind of engine answers here; None for something that is no engine, or is a meshnode.
@@ -89,9 +92,11 @@ class Place:
         self._client = EngineClient(url, section)
         self._changed = changed
         self._silent = 0
+        self._missed = 0
 
     async def run(self) -> None:
-        """Look now and every `probe_s`. No connection is kept once this is left."""
+        """Look now and every `probe_s`, sooner where a request found nobody there or an engine is awaited back. No
+        connection is kept once this is left."""
         try:
             while True:
                 before = self._seen()
@@ -99,9 +104,21 @@ class Place:
                 self.looked.set()
                 if self._seen() != before:
                     self._changed()
-                await trio.sleep(self._section.probe_s)
+                await self._wait()
         finally:
             self.close()
+
+    async def _wait(self) -> None:
+        """Until the next look."""
+        self._client.unreachable = trio.Event()
+        awaited = self.engine.state is State.DOWN if self.engine is not None else self.configured
+        self._missed = self._missed + 1 if awaited else 0
+        least_s = self._section.restart_min_s
+        # A process that was killed is mostly started again within seconds, by whatever keeps it running.
+        pause_s = least_s * 2 ** min(self._missed - 1, MOST_DOUBLED) if awaited else self._section.probe_s
+        await trio.sleep(min(least_s, self._section.probe_s))
+        with trio.move_on_after(max(0.0, min(pause_s, self._section.probe_s) - least_s)):
+            await self._client.unreachable.wait()
 
     def close(self) -> None:
         """Close idle connections."""

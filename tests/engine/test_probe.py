@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
 import trio
+from trio.testing import memory_stream_pair
 
 from meshnode.config.engine import EngineSection
 from meshnode.engine.adapter import Engine, State
@@ -91,6 +93,81 @@ async def test_an_engine_that_goes_is_offered_no_more_and_again_when_it_comes_ba
         assert place.engine is not None
         changes.append((place.engine.state.value, *(offer.name for offer in place.engine.offers)))
     assert changes == [("ready", "fake-model"), ("down",), ("ready", "fake-model")]
+
+
+class Machine:
+    """A place on the virtual clock, and an engine there that is killed and started: `seen` are its states and when."""
+
+    def __init__(self, nursery: trio.Nursery) -> None:
+        self.fake = FakeEngine()
+        self.alive = True
+        self.seen: list[tuple[str, float]] = []
+        self._nursery = nursery
+        self._began = trio.current_time()
+        self.client = EngineClient("http://fake", EngineSection(), dial=self._dial)
+        self.place = Place("http://fake", EngineSection(), self._changed, configured=True)
+        self.place._client = self.client
+        nursery.start_soon(self.place.run)
+
+    def _changed(self) -> None:
+        assert self.place.engine is not None
+        self.seen.append((self.place.engine.state.value, trio.current_time() - self._began))
+
+    async def _dial(self) -> trio.abc.Stream:
+        if not self.alive:
+            raise ConnectionRefusedError
+        ours, theirs = memory_stream_pair()
+        self._nursery.start_soon(self.fake.serve_stream, theirs)
+        return ours
+
+    async def killed(self) -> None:
+        """And asked by somebody, who finds nobody there."""
+        self.alive = False
+        self.client.close()
+        with pytest.raises(EngineFailed, match="not reachable"):
+            await self.client.read("GET", "/health")
+
+
+async def test_a_request_that_finds_no_engine_has_it_looked_for_at_once(
+    autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
+) -> None:
+    machine = Machine(nursery)
+    await trio.sleep(13.0)
+    await machine.killed()
+    await trio.sleep(1.0)
+    assert [state for state, _ in machine.seen] == ["ready", "down"]
+    assert machine.seen[-1][1] == pytest.approx(13.0)
+
+
+async def test_an_engine_that_was_killed_is_found_again_within_a_second(
+    autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
+) -> None:
+    machine = Machine(nursery)
+    await trio.sleep(13.0)
+    await machine.killed()
+    await trio.sleep(0.7)
+    machine.alive = True
+    await trio.sleep(1.0)
+    assert [state for state, _ in machine.seen] == ["ready", "down", "ready"]
+
+
+async def test_an_engine_that_stays_away_is_looked_for_ever_more_rarely(
+    autojump_clock: trio.testing.MockClock, nursery: trio.Nursery
+) -> None:
+    machine = Machine(nursery)
+    await trio.sleep(1.0)
+    await machine.killed()
+    looked: list[float] = []
+
+    async def dial() -> trio.abc.Stream:
+        looked.append(trio.current_time())
+        raise ConnectionRefusedError
+
+    machine.client._connect = dial
+    await trio.sleep(60.0)
+    pauses = [later - one for one, later in itertools.pairwise(looked)]
+    assert pauses == pytest.approx([0.5, 1.0, 2.0, 4.0, 8.0, 10.0, 10.0, 10.0, 10.0][: len(pauses)])
+    assert len(pauses) > 6
 
 
 async def test_another_kind_of_engine_on_the_same_port_is_noticed(scripted: Script, placing: Placing) -> None:
