@@ -34,6 +34,9 @@ MOST_TOKENS = 1000
 LOOK_S = 0.2
 """Between two looks at whether a node is back."""
 
+STATUS_S = 2.0
+"""For a node to say how it is."""
+
 BACK_S = 5.0
 """A node that is not back in the mesh after so long is taken to be, so that a product that does not come back shows."""
 
@@ -116,6 +119,7 @@ class Lab:
             for node in range(count)
         ]  # fmt: skip
         self.spans: list[Span] = []
+        self._ill = [trio.Lock() for _ in range(count)]
         self.secrets: list[str] = []
         self._apis: dict[int, int] = {}
         self.began = 0.0
@@ -150,9 +154,11 @@ class Lab:
 
     async def befall(self, fault: Fault) -> None:
         """Do it, undo it, wait until what it befell is back."""
-        began_s = self.now()
-        await getattr(self, f"_{fault.kind}", self._spoil)(fault)
-        self.spans.append(Span(fault, began_s, self.now()))
+        # On a busy machine the one before may not be over yet.
+        async with self._ill[fault.node]:
+            began_s = self.now()
+            await getattr(self, f"_{fault.kind}", self._spoil)(fault)
+            self.spans.append(Span(fault, began_s, self.now()))
 
     # One of each kind of fault. What is undone is undone however the run ends: by ending everything.
 
@@ -264,14 +270,14 @@ class Lab:
         await self._until(lambda: self._sees(self.nodes[node], 1, 2), BACK_S)
 
     def _sees(self, node: NodeProcess, peers: int, models: int) -> bool:
-        status = node.status()
+        status = _status(node)
         reached = sum(peer["state"] != "gone" for peer in status["peers"])
         return reached >= peers and len(status["models"]) >= models
 
     def _offers(self, node: int) -> bool:
         """Whether the node would use its engine."""
         name = self.nodes[node].name
-        models = self.nodes[node].status()["models"]
+        models = _status(self.nodes[node])["models"]
         return any(place["name"] == name for model in models for place in model["nodes"])
 
     async def _until(self, condition: Callable[[], bool], patience_s: float) -> bool:
@@ -279,7 +285,7 @@ class Lab:
             while True:
                 # A node in the middle of its start or its end answers nothing, or half.
                 with suppress(OSError, ValueError, AssertionError):
-                    if await trio.to_thread.run_sync(condition):
+                    if await trio.to_thread.run_sync(condition, abandon_on_cancel=True):
                         return True
                 await trio.sleep(LOOK_S)
         return False
@@ -287,7 +293,7 @@ class Lab:
     def _held(self) -> str:
         found = []
         for node, engine in zip(self.nodes, self.engines, strict=True):
-            status = node.status()
+            status = _status(node)
             requests, busy = status["requests"], sum(line["busy"] + line["queued"] for line in status["engines"])
             held = [requests["running"], requests["for_peers"], requests["queued"], busy, engine.tell()["running"]]
             if any(held):
@@ -303,6 +309,16 @@ def laboratory(folder: Path, plan: Plan) -> Iterator[Lab]:
         yield lab
     finally:
         lab.kill()
+
+
+def _status(node: NodeProcess) -> dict[str, Any]:
+    """Its `/mesh/status`, if it says so soon: it may be standing still."""
+    api = next((line["api"] for line in node.lines if line.get("event") == "ready"), None)
+    if api is None:
+        raise OSError(f"{node.name} is not up")
+    with urllib.request.urlopen(api + "/mesh/status", timeout=STATUS_S) as answer:
+        document: dict[str, Any] = json.load(answer)
+    return document
 
 
 async def _together(calls: list[Callable[[], Any]]) -> list[Any]:
