@@ -189,6 +189,7 @@ class Node(AbstractAsyncContextManager["Node"]):
         key = self.home.node_key()
         self.metrics = Metrics()
         self.router = Router(config.dispatch, config.routing)
+        self._told: tuple[ModelOffer, ...] = ()
         self.engines = Engines(config.engine, self.home.models, self._describe)
         self.memory = await trio.to_thread.run_sync(memory)
         self.proofs = Proofs(
@@ -266,14 +267,14 @@ class Node(AbstractAsyncContextManager["Node"]):
         await self.inbound.serve(link, stream)
 
     def _offer(self, model: str) -> ModelOffer | None:
-        return next((offer for offer in self._offers() if same_model(model, offer.name)), None)
+        return next((offer for offer in self._told if same_model(model, offer.name)), None)
 
     def _offers(self) -> tuple[ModelOffer, ...]:
         return self.proofs.marked(self.engines.advertised())
 
     def _describe(self) -> None:
         """Tell the mesh what is true of this node now."""
-        offers = self._offers()
+        offers = self._told = self._offers()
         advert = Advert(
             id=bytes(self.id),
             mesh=self.member.membership.mesh.id,

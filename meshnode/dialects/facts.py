@@ -7,10 +7,8 @@ tokenizer). Counterpart: `status`, which tells the client what was wrong.
 from __future__ import annotations
 
 import hashlib
-import hmac
 import re
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Annotated, Final
 
 import msgspec
@@ -124,20 +122,20 @@ _SESSION_HEADERS: Final = (
 def read_facts(route: str, body: bytes, headers: Mapping[str, str], secret: bytes = b"") -> Facts:
     """What routing must know of a request to `route`, one of CHAT, COMPLETION, EMBEDDINGS.
 
-    Header names are lower case. Where the client names no conversation, a hash of the prompt's beginning under `secret`
-    stands for it; without a secret nothing does. Raises BadRequest, its `param` naming the field at fault as OpenAI
-    does.
+    Header names are lower case. Where the client names no conversation, a keyed hash (BLAKE2b) of the prompt's
+    beginning under `secret` stands for it; without a secret nothing does. Raises BadRequest, its `param` naming the
+    field at fault as OpenAI does.
     """
     try:
         if route == CHAT:
             return _chat(_CHAT.decode(body), headers, secret)
         if route == COMPLETION:
             asked = _COMPLETION.decode(body)
-            facts = _facts(asked, headers, {"completion"}, _prompt_tokens(asked.prompt), asked.max_tokens)
-            return _with_prefix(facts, asked.prompt if isinstance(asked.prompt, str) else "", secret)
+            session = _session(asked, headers) or _prefix(asked.prompt if isinstance(asked.prompt, str) else "", secret)
+            return _facts(asked, session, {"completion"}, _prompt_tokens(asked.prompt), asked.max_tokens)
         if route == EMBEDDINGS:
             wanted = _EMBEDDINGS.decode(body)
-            return _facts(wanted, headers, {"embeddings"}, _prompt_tokens(wanted.input), None)
+            return _facts(wanted, _session(wanted, headers), {"embeddings"}, _prompt_tokens(wanted.input), None)
     except msgspec.ValidationError as error:
         raise _wrong_field(str(error)) from error
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
@@ -171,7 +169,8 @@ def _chat(asked: _Chat, headers: Mapping[str, str], secret: bytes) -> Facts:
                 tokens += TOKENS_PER_IMAGE
             tokens += _text_tokens(part.text or "")
     limit = asked.max_completion_tokens if asked.max_completion_tokens is not None else asked.max_tokens
-    return _with_prefix(_facts(asked, headers, needs, tokens, limit), _opening(asked.messages), secret)
+    session = _session(asked, headers) or _prefix(_opening(asked.messages), secret)
+    return _facts(asked, session, needs, tokens, limit)
 
 
 def _opening(messages: list[_Message]) -> str:
@@ -183,15 +182,15 @@ def _opening(messages: list[_Message]) -> str:
     return "\n".join(part.text for part in first if part.text)
 
 
-def _with_prefix(facts: Facts, opening: str, secret: bytes) -> Facts:
-    """A name for the conversation from how it begins, if it has none."""
-    if facts.session is not None or not (secret and opening):
-        return facts
+def _prefix(opening: str, secret: bytes) -> str | None:
+    """A name for a conversation that has none, from how it begins."""
+    if not (secret and opening):
+        return None
     begun = opening[:PREFIX_CHARACTERS].encode("utf-8", "replace")
-    return replace(facts, session=f"prefix:{hmac.digest(secret, begun, hashlib.sha256)[:16].hex()}")
+    return f"prefix:{hashlib.blake2b(begun, key=secret[: hashlib.blake2b.MAX_KEY_SIZE], digest_size=16).hexdigest()}"
 
 
-def _facts(asked: _Common, headers: Mapping[str, str], needs: set[str], tokens: float, limit: int | None) -> Facts:
+def _facts(asked: _Common, session: str | None, needs: set[str], tokens: float, limit: int | None) -> Facts:
     return Facts(
         model=asked.model,
         stream=bool(asked.stream),
@@ -199,7 +198,7 @@ def _facts(asked: _Common, headers: Mapping[str, str], needs: set[str], tokens: 
         prompt_tokens=int(tokens),
         max_tokens=max(limit or 0, 0),
         include_usage=bool(asked.stream_options is not None and asked.stream_options.include_usage),
-        session=_session(asked, headers),
+        session=session,
     )
 
 

@@ -6,8 +6,7 @@ Not for whom to ask nor for asking again (pursuit.py, chase.py). Counterparts: l
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import trio
 
@@ -24,8 +23,7 @@ if TYPE_CHECKING:
     from meshnode.model.job import Job
 
 
-@dataclass(frozen=True, slots=True)
-class Tried:
+class Tried(NamedTuple):
     """A server that answered. `first`: the first bytes of its body, read already. `path`: the nodes that the answer
     came by; `privacy`: what those between could read."""
 

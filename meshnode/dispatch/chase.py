@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from meshnode.dispatch import ways
+from meshnode.dispatch import ways, wire
 from meshnode.dispatch.asking import Tried, ask
 from meshnode.dispatch.pursuit import Answered, Begin, Drop, Failed, Fault, Lose, Pursuit, Try, Why, Win, Woke
 from meshnode.errors import (
@@ -44,10 +44,10 @@ MOST_AT_ONCE = 16
 class Chase:
     """`await run(…)` once."""
 
-    def __init__(self, around: Surroundings, job: Job, sent_as: str, pursuit: Pursuit, entry: Entry) -> None:
+    def __init__(self, around: Surroundings, job: Job, pursuit: Pursuit, entry: Entry) -> None:
         self._around = around
         self._job = job
-        self._sent_as = sent_as
+        self._sent_as = ""
         self._pursuit = pursuit
         self._entry = entry
         self._flights: dict[int, Flight] = {}
@@ -145,6 +145,8 @@ class Chase:
         around.metrics.attempt()
         self._latest = attempt
         now = trio.current_time()
+        if not self._sent_as and attempt.node != around.me:
+            self._sent_as = wire.name_of(self._job)
         flight = around.router.started(attempt, self._job.facts.prompt_tokens, now, at_once=order.at_once)
         self._entry.note(now, "asked", number, attempt.node, order.role.value)
         self._flights[number] = flight

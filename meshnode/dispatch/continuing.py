@@ -7,7 +7,6 @@ in the stream names both. Where there is none, the error stays what it was. Coun
 from __future__ import annotations
 
 import dataclasses
-import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from random import Random
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from meshnode.dialects.continuation import Continuation, continuable
+from meshnode.dispatch import wire
 from meshnode.dispatch.asking import Tried, ask
 from meshnode.dispatch.pursuit import Role, Try
 from meshnode.errors import RequestError
@@ -55,7 +55,7 @@ def continuing(origin: Origin, job: Job, tried: Tried, entry: Entry) -> Tried:
     talk = continuable(job.route, job.body)
     if talk is None or offer is None or not offer.digest or TEMPLATED in offer.dialects:
         return tried
-    return dataclasses.replace(tried, answer=Continuing(origin, job, tried, talk, (offer.digest, entry)), first=b"")
+    return tried._replace(answer=Continuing(origin, job, tried, talk, (offer.digest, entry)), first=b"")
 
 
 class Continuing:
@@ -153,7 +153,7 @@ class Continuing:
         tried = None
         try:
             with trio.CancelScope(deadline=until) as self._asking:
-                tried = await ask(around, job, f"{job.id[:96]}.{secrets.token_hex(8)}", order, flight)
+                tried = await ask(around, job, wire.name_of(job), order, flight)
         except RequestError as error:
             around.router.failed(flight, trio.current_time())
             self._entry.note(trio.current_time(), "failed", self._number, attempt.node, error.code)

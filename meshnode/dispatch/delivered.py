@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from math import inf
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import trio
 
@@ -37,8 +36,7 @@ Ended = Callable[["Delivered", RequestError | None, bool], None]
 """Told at the end: the answer, the error that cut it or None, and whether it came to its own end."""
 
 
-@dataclass(frozen=True, slots=True)
-class Patience:
+class Patience(NamedTuple):
     """How long an answer may be silent, and when on trio's clock it must be whole."""
 
     silence_s: float

@@ -8,7 +8,6 @@ inbound.py.
 from __future__ import annotations
 
 import dataclasses
-import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from random import Random
@@ -56,9 +55,6 @@ than to wait a little."""
 
 OF_SERVERS = frozenset({"x-meshnode-queue-ms", "x-meshnode-queue-position"})
 """Of our own headers, those that come from whoever serves."""
-
-REQUEST_ID_CHARACTERS = 96
-"""Of a request's id in its job's id between nodes, which has 128 at most, so that logs of all hops can be joined."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,9 +189,7 @@ class Dispatcher:
     async def _first_that_answers(self, job: Job, pursuit: Pursuit, entry: Entry, began: float) -> Tried:
         first_token_s = job.wishes.first_token_s or self._section.first_token_s
         phase_s = first_token_s if job.facts.stream else self._section.whole_s
-        # Clients may use an id twice; peers refuse a job that they have met.
-        sent_as = f"{job.id[:REQUEST_ID_CHARACTERS]}.{secrets.token_hex(8)}"
-        chase = Chase(self._around, job, sent_as, pursuit, entry)
+        chase = Chase(self._around, job, pursuit, entry)
         # A deadline that its client cut short says little of the server.
         hasty = job.deadline < began + phase_s - HASTY_S
         tried = await chase.run(min(job.deadline, began + phase_s), hasty=hasty)
@@ -275,4 +269,6 @@ def _servers_own(headers: Mapping[str, str]) -> dict[str, str]:
 
 def _visible(text: str) -> str:
     """Header values are one line of Latin text; node names are people's."""
+    if text.isascii() and text.isprintable():
+        return text
     return text.encode("ascii", "replace").decode().replace("\r", " ").replace("\n", " ")

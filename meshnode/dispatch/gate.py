@@ -28,7 +28,7 @@ class Gate:
     def __init__(self, admission: Admission, slots: int, terms: Terms) -> None:
         self._admission = admission
         self._slots = slots
-        self._terms = terms
+        self.terms = terms
         self._tickets = itertools.count(1)
         self._waiting: dict[str, trio.Event] = {}
         self._refused: dict[str, Refused] = {}
@@ -68,8 +68,8 @@ class Gate:
         if slots != self._slots:
             self._slots = slots
             self._handle(Resize(slots))
-        if terms is not self._terms:
-            self._terms = terms
+        if terms is not self.terms:
+            self.terms = terms
             self._handle(terms)
 
     def load(self, *, own: bool = True) -> Load:

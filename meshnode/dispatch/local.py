@@ -52,13 +52,23 @@ class LocalAnswer:
         """`told` says the engine's load, once this answer has given its slot back."""
         self.status = inner.status
         self.headers = headers
-        self.trailers: dict[str, str] = {}
+        self._trailers: dict[str, str] | None = None
         self._inner = inner
         self._first = first
         self._release = release
         self._told = told
+        self._over = False
         streamed = inner.headers.get("content-type", "").startswith("text/event-stream")
         self._observer = StreamObserver() if streamed and inner.status == 200 else None
+
+    @property
+    def trailers(self) -> Mapping[str, str]:
+        """The engine's load, told when somebody asks for it: this node's own clients never do."""
+        if self._trailers is None:
+            if not self._over:
+                return {}
+            self._trailers = {load.HEADER: self._told()}
+        return self._trailers
 
     @property
     def events(self) -> int:
@@ -89,7 +99,7 @@ class LocalAnswer:
 
     async def _ended(self) -> None:
         await self.aclose()
-        self.trailers[load.HEADER] = self._told()
+        self._over = True
         if self._observer is not None and not self._observer.end().finished:
             raise EngineFailed("the engine ended the stream before it said it was done")
 
@@ -129,7 +139,7 @@ class Local:
         asked_at = trio.current_time()
         gate = self._gate(engine)
         account = self.share.account(job)
-        own = account == self.share.terms().owner
+        own = account == gate.terms.owner
         try:
             place = await gate.enter(job, account, engine.name)
         except Overloaded as error:
@@ -188,8 +198,9 @@ class Local:
         if self.draining:
             return LocalState(models)
         for engine in self._engines():
+            found = self.load(engine)
             for offer in engine.offers:
-                found, known = self.load(engine), models.get(offer.name)
+                known = models.get(offer.name)
                 if known is None or (found.expected_wait_s, -found.free) < (known.expected_wait_s, -known.free):
                     models[offer.name] = found
         return LocalState(models)

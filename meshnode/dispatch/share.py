@@ -53,6 +53,7 @@ class Share:
         self._periods = tuple(read_period(text) for text in section.schedule)
         self._paused = Takes.EVERYBODYS
         self._owner = standing.owner()
+        self._spoken = _spoken(self._owner)
         self._terms = self._agreed()
 
     @property
@@ -63,8 +64,8 @@ class Share:
     @property
     def owner(self) -> str:
         """Whose machine this is, in whose name it asks; "" for nobody's, and for a name that no header can carry."""
-        owner = self._standing.owner()
-        return owner if owner.isprintable() and owner == owner.strip() else ""
+        self.terms()
+        return self._spoken
 
     @property
     def ageing_s(self) -> float:
@@ -73,15 +74,20 @@ class Share:
 
     def terms(self) -> Terms:
         """What admission is to hold to now. The same object until it changes."""
-        if self._standing.owner() != self._owner:
+        owner = self._standing.owner()
+        if owner != self._owner:
             # Another mesh, or another certificate.
-            self._owner = self._standing.owner()
+            self._owner, self._spoken = owner, _spoken(owner)
             self._terms = self._agreed()
         return self._terms
 
     def account(self, job: Job) -> str:
         """Whose a job is, as far as it can be believed."""
-        return account_of(job, self._standing.owner(), self._standing.vouched)
+        terms = self.terms()
+        if not job.path and job.origin == self._standing.me and job.owner in ("", self._owner):
+            # Nearly all that this node's own clients ask.
+            return terms.owner or ""
+        return account_of(job, self._owner, self._standing.vouched)
 
     def pause(self, *, foreign_only: bool) -> None:
         """Take nobody's requests, or only the owner's, until `resume`."""
@@ -127,6 +133,10 @@ class Share:
             reserved=self._section.reserved_slots,
             takes=takes_at(standing, self._periods, wall.tm_wday, wall.tm_hour * 60 + wall.tm_min),
         )
+
+
+def _spoken(owner: str) -> str:
+    return owner if owner.isprintable() and owner == owner.strip() else ""
 
 
 _WORDS = {Takes.EVERYBODYS: "all", Takes.OWN: "own", Takes.NOBODYS: "none"}

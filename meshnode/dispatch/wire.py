@@ -6,6 +6,7 @@ remains, never a wall clock. Counterpart: inbound.py. protocol.md §3.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -35,7 +36,15 @@ ATTEMPT = "meshnode-attempt"
 PASSED_ON = ("content-type", "retry-after", PATH)
 """Headers of an answer that travel, besides x-meshnode-*: the rest describe the engine's own connection."""
 
+REQUEST_ID_CHARACTERS = 96
+"""Of a request's id in its job's id between nodes, which has 128 at most, so that logs of all hops can be joined."""
+
 _PRIORITIES = {priority.name.lower(): priority for priority in Priority}
+
+
+def name_of(job: Job) -> str:
+    """A job's id between nodes: clients may use an id twice, and peers refuse a job that they have met."""
+    return f"{job.id[:REQUEST_ID_CHARACTERS]}.{secrets.token_hex(8)}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,12 +16,14 @@ from meshnode.config.front import FrontSection
 from meshnode.dialects import CHAT, COMPLETION, EMBEDDINGS, http_problem
 from meshnode.errors import BodyTooLarge, RequestError
 from meshnode.front.doors import Doors
-from meshnode.front.exchange import ASGIApp
+from meshnode.front.exchange import READY, ASGIApp
 from meshnode.front.gate import Gate
 from meshnode.front.handlers import Incoming, infer, request_id_of
 from meshnode.front.reply import Headers, refuse, send_whole
 
 INFERENCE_ROUTES = frozenset({CHAT, COMPLETION, EMBEDDINGS})
+
+_NONE: Mapping[str, Any] = {}
 
 SLOW_BODY = "The request body did not arrive in time"
 
@@ -68,7 +70,9 @@ class InferenceLane:
         reply = AsgiReply(send, cors_headers(headers, self._gate))
         try:
             self._gate.check("POST", headers)
-            body = await read_body(receive, self._section)
+            body = _ready(scope, self._section)
+            if body is None:
+                body = await read_body(receive, self._section)
         except RequestError as error:
             await refuse(reply, error, request_id_of(headers))
             return
@@ -97,6 +101,18 @@ def cors_headers(headers: Mapping[str, str], gate: Gate) -> Headers:
     return ((b"access-control-allow-origin", origin.encode("latin-1")), (b"vary", b"origin"))
 
 
+def _ready(scope: Any, section: FrontSection) -> bytes | None:
+    ready = scope.get("extensions", _NONE).get(READY)
+    body: bytes | None = ready() if ready is not None else None
+    if body is not None and len(body) > section.body_limit_bytes:
+        raise _too_large(section)
+    return body
+
+
+def _too_large(section: FrontSection) -> BodyTooLarge:
+    return BodyTooLarge(f"The request body is larger than the {section.body_limit_bytes} bytes accepted here")
+
+
 async def read_body(receive: Receive, section: FrontSection) -> bytes | None:
     """The whole body, or None when it takes longer than `body_timeout_s`. Raises BodyTooLarge."""
     chunks: list[bytes] = []
@@ -110,9 +126,7 @@ async def read_body(receive: Receive, section: FrontSection) -> bytes | None:
                 chunks.append(event["body"])
                 size += len(event["body"])
             if size > section.body_limit_bytes:
-                raise BodyTooLarge(
-                    f"The request body is larger than the {section.body_limit_bytes} bytes accepted here"
-                )
+                raise _too_large(section)
             if not event["more_body"]:
                 return chunks[0] if len(chunks) == 1 else b"".join(chunks)
     return None

@@ -21,6 +21,10 @@ logger = log.get("front")
 
 ASGIApp = Callable[[Any, Callable[[], Awaitable[Any]], Callable[[Any], Awaitable[None]]], Awaitable[None]]
 
+READY = "meshnode.ready_body"
+"""An ASGI extension: a callable that gives a request's body at once, without waiting and without a time limit, if all
+of it is here. Nearly always it is, since head and body come in one read."""
+
 QUEUED_EVENTS = 16
 """Body events (64 KiB at most each) read ahead of the application; then the client waits."""
 
@@ -68,6 +72,16 @@ class Exchange:
         self._events.append(event)
         self._notify()
 
+    def ready_body(self) -> bytes | None:
+        """The whole body, where all of it has come and nothing was received yet; it will not be received again."""
+        events = self._events
+        if not events or events[-1]["type"] != "http.request" or events[-1]["more_body"]:
+            return None
+        pieces = [event["body"] for event in events if event["type"] == "http.request" and event["body"]]
+        events.clear()
+        self._notify()
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
     async def _receive(self) -> ASGIReceiveEvent:
         while not self._events:
             if self._gone:
@@ -110,6 +124,7 @@ class Exchanges:
     ) -> Callable[[ASGIReceiveEvent], Awaitable[None]]:
         """Start the application on a request; returns where its events go."""
         exchange = Exchange(cast(ASGIApp, app), scope, send)
+        cast(dict[str, Any], scope)["extensions"][READY] = exchange.ready_body
         self._nursery.start_soon(exchange.run)
         return exchange.put
 

@@ -6,6 +6,7 @@ Not for sockets, routes or header rules (guard, app, asgi, gate) nor for who ans
 
 from __future__ import annotations
 
+import random
 import re
 import secrets
 from collections.abc import Mapping
@@ -18,9 +19,10 @@ from meshnode.config.front import FrontSection
 from meshnode.dialects import read_demands, read_facts
 from meshnode.errors import BadRequest, DeadlineExceeded, RequestError
 from meshnode.front.doors import Doors
-from meshnode.front.reply import Reply, close, copy_whole, refuse
+from meshnode.front.reply import Reply, close, collect, copy_on, refuse
 from meshnode.front.streaming import StreamedReply
 from meshnode.front.wishes import read_wishes
+from meshnode.model.answer import Answer
 from meshnode.model.job import Job, Label, Priority, Privacy
 
 BACKSTOP_S = 2.0
@@ -28,6 +30,7 @@ BACKSTOP_S = 2.0
 
 MAX_TIMEOUT_S = 86_400.0
 
+_IDS = random.Random(secrets.token_bytes(32))  # noqa: S311 - names, no secrets, and no question to the system for each
 _SANE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _TRACEPARENT = re.compile(r"[0-9a-f-]{1,64}")
 _PRIORITIES = {"high": Priority.HIGH, "normal": Priority.NORMAL, "low": Priority.LOW}
@@ -64,7 +67,7 @@ async def infer(request: Incoming, doors: Doors, section: FrontSection, reply: R
 def request_id_of(headers: Mapping[str, str]) -> str:
     """The client's own `x-request-id` if it is harmless, else a new one."""
     given = headers.get("x-request-id")
-    return given if given is not None and _SANE_ID.fullmatch(given) else f"req_{secrets.token_hex(12)}"
+    return given if given is not None and _SANE_ID.fullmatch(given) else f"req_{_IDS.getrandbits(96):024x}"
 
 
 def make_job(request: Incoming, request_id: str, doors: Doors, section: FrontSection) -> Job:
@@ -116,13 +119,20 @@ def _word(headers: Mapping[str, str], name: str, words: Mapping[str, T], usual: 
 
 async def _whole(job: Job, doors: Doors, reply: Reply) -> None:
     """Raises RequestError only while nothing was sent."""
-    backstop = job.deadline + BACKSTOP_S
-    # Scopes by hand on this path: trio.fail_at is a generator, and costs as much again as the scope.
-    with trio.CancelScope(deadline=backstop) as patience:
-        answer = await doors.dispatch(job)
-    if patience.cancelled_caught:
-        raise DeadlineExceeded("The request's time ran out before an answer came")
+    answer: Answer | None = None
     try:
-        await copy_whole(answer, reply, job.id, backstop)
-    finally:
-        await close(answer)
+        # By hand, and one for both: a scope costs as much as a plan, trio.fail_at twice that.
+        with trio.CancelScope(deadline=job.deadline + BACKSTOP_S) as patience:
+            answer = await doors.dispatch(job)
+            collected, ended = await collect(answer)
+        if patience.cancelled_caught:
+            what = "an answer came" if answer is None else "the answer was whole"
+            raise DeadlineExceeded(f"The request's time ran out before {what}")
+        assert answer is not None
+        await copy_on(answer, reply, job.id, collected, ended)
+        # Nothing is left behind it, so that nobody need be shielded: that would be a scope more.
+        await answer.aclose()
+    except BaseException:
+        if answer is not None:
+            await close(answer)
+        raise

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Final, Protocol
 
 import trio
@@ -35,6 +36,9 @@ _KEPT_HERE: Final = frozenset(
         *("set-cookie", "x-request-id", "meshnode-error", "meshnode-phase"),
     }
 )
+NAMES: Final = 256
+"""Header names of which is remembered whether they pass: engines use few, and with each answer the same."""
+
 _CLEAN_VALUE: Final = re.compile(r"[\x20-\x7e\t\x80-\xff]*")
 _CLEAN_NAME: Final = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]+")
 
@@ -58,13 +62,20 @@ def encode(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
 def pass_headers(headers: Mapping[str, str], request_id: str) -> dict[str, str]:
     """What a client may see of an answer's headers; an engine's `access-control-allow-origin: *` least of all."""
     passed = {"x-request-id": request_id}
-    for name, value in headers.items():
-        name = name.lower()
-        if name in _KEPT_HERE or name.startswith("access-control-"):
-            continue
-        if _CLEAN_NAME.fullmatch(name) and _CLEAN_VALUE.fullmatch(value):
+    for given, value in headers.items():
+        name = _passed_name(given)
+        if name and ((value.isascii() and value.isprintable()) or _CLEAN_VALUE.fullmatch(value)):
             passed[name] = value
     return passed
+
+
+@lru_cache(NAMES)
+def _passed_name(given: str) -> str:
+    """How a header of this name is passed on; "" if it is not."""
+    name = given.lower()
+    if name in _KEPT_HERE or name.startswith("access-control-"):
+        return ""
+    return name if _CLEAN_NAME.fullmatch(name) else ""
 
 
 async def send_whole(reply: Reply, status: int, headers: dict[str, str], body: bytes) -> None:
@@ -86,7 +97,15 @@ async def copy_whole(answer: Answer, reply: Reply, request_id: str, deadline: fl
 
     Raises RequestError only while nothing was sent. An answer that breaks later leaves the reply without its end.
     """
-    collected, ended = await _collect(answer, deadline)
+    with trio.CancelScope(deadline=deadline) as patience:
+        collected, ended = await collect(answer)
+    if patience.cancelled_caught:
+        raise DeadlineExceeded("The request's time ran out before the answer was whole")
+    await copy_on(answer, reply, request_id, collected, ended)
+
+
+async def copy_on(answer: Answer, reply: Reply, request_id: str, collected: bytes, ended: bool) -> None:
+    """Send what was collected of an answer, and the rest of it as it comes. Raises nothing of the answer's own."""
     headers = pass_headers(answer.headers, request_id)
     if ended:
         await send_whole(reply, answer.status, headers, collected)
@@ -102,18 +121,15 @@ async def copy_whole(answer: Answer, reply: Reply, request_id: str, deadline: fl
     await reply.send(b"", more=False)
 
 
-async def _collect(answer: Answer, deadline: float) -> tuple[bytes, bool]:
+async def collect(answer: Answer) -> tuple[bytes, bool]:
     """The answer's bytes up to WHOLE_BYTES, and whether that was all."""
     chunks: list[bytes] = []
     size = 0
-    with trio.CancelScope(deadline=deadline) as patience:
-        async for chunk in answer:
-            chunks.append(chunk)
-            size += len(chunk)
-            if size >= WHOLE_BYTES:
-                return b"".join(chunks), False
-    if patience.cancelled_caught:
-        raise DeadlineExceeded("The request's time ran out before the answer was whole")
+    async for chunk in answer:
+        chunks.append(chunk)
+        size += len(chunk)
+        if size >= WHOLE_BYTES:
+            return b"".join(chunks), False
     return chunks[0] if len(chunks) == 1 else b"".join(chunks), True
 
 

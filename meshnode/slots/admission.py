@@ -6,8 +6,8 @@ own deadline and leaves when it passes, so nothing here needs waking. Counterpar
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from meshnode.model.job import Priority
 from meshnode.model.takes import Takes
@@ -91,8 +91,7 @@ Event = Ask | Leave | Resize | Terms
 Command = Granted | Refused
 
 
-@dataclass(frozen=True, slots=True)
-class Load:
+class Load(NamedTuple):
     """Facts that travel: free and busy slots, tickets waiting, and what a newcomer would wait, in seconds."""
 
     free: int
@@ -112,8 +111,7 @@ class Waiting:
     age_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class _Grant:
+class _Grant(NamedTuple):
     """`line`: where the ticket stood, whose turns are to be settled; None where nobody waited."""
 
     own: bool
@@ -258,7 +256,7 @@ class Admission:
     def _agree(self, terms: Terms, now: float) -> list[Command]:
         """Take the owner's new terms. Who waits keeps the line it stands in, unless it is sent away."""
         self._terms = terms
-        self._grants = {id_: dataclasses.replace(g, own=self._own(g.owner)) for id_, g in self._grants.items()}
+        self._grants = {id_: g._replace(own=self._own(g.owner)) for id_, g in self._grants.items()}
         self._foreign = sum(not grant.own for grant in self._grants.values())
         unwelcome = [ticket for ticket in self._queue if not self._welcome(self._own(ticket.owner))]
         for ticket in unwelcome:

@@ -121,6 +121,29 @@ class TestWhatIsRefused:
             assert (response.status, response.error["code"]) == (413, "request_too_large")
             assert await client.is_closed()
 
+    async def test_a_body_that_is_all_here_and_too_large(self, autojump_clock: MockClock) -> None:
+        limits = section(body_limit_bytes=1000)
+        async with joined(Mesh().app(limits), limits) as client:
+            pieces = (b"200\r\n" + b" " * 0x200 + b"\r\n") * 2 + b"0\r\n\r\n"
+            await client.stream.send_all(HEAD + b"transfer-encoding: chunked\r\n\r\n" + pieces)
+            response = await client.read()
+            assert (response.status, response.error["code"]) == (413, "request_too_large")
+
+    async def test_a_body_that_comes_at_once_or_in_parts_is_the_same(self, autojump_clock: MockClock) -> None:
+        mesh = Mesh()
+        body = chat_body()
+        head = HEAD + b"transfer-encoding: chunked\r\n\r\n"
+        pieces = [b"%x\r\n%s\r\n" % (len(part), part) for part in (body[:5], body[5:])] + [b"0\r\n\r\n"]
+        async with joined(mesh.app()) as client:
+            await client.stream.send_all(head + b"".join(pieces))
+            assert (await client.read()).status == 200
+            await client.stream.send_all(head)
+            for piece in pieces:
+                await trio.testing.wait_all_tasks_blocked()
+                await client.stream.send_all(piece)
+            assert (await client.read()).status == 200
+        assert [job.body for job in mesh.jobs] == [body, body]
+
     async def test_a_refusal_arrives_although_the_client_is_still_sending(self) -> None:
         async with served(Mesh().app(), section(body_limit_bytes=1000)) as door:
             client = await door.raw(HEAD + b"content-length: 3000000\r\n\r\n" + b" " * 100_000)
