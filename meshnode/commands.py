@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
+from meshnode.access import Wish as KeyWish
 from meshnode.errors import BadRequest
 from meshnode.front.naming import resolve
 from meshnode.identity.invites import MAX_LIFETIME_S
@@ -19,14 +20,16 @@ from meshnode.mesh.join import Wish
 from meshnode.model.ids import NodeId
 
 if TYPE_CHECKING:
+    from meshnode.front import Keyring
     from meshnode.node import Node
 
 
 class Commands:
     """What people tell this node to do to its membership (front.doors.Control). Made by Presence."""
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: Node, keys: Keyring) -> None:
         self._node = node
+        self._keys = keys
 
     async def invite(
         self, expires_s: float | None, roles: tuple[str, ...] | None, owner: str, root: bool
@@ -94,6 +97,22 @@ class Commands:
         """What linked peers find where this node says it can be dialled."""
         found = await self._node.member.dial_back()
         return {"peers": len(self._node.member.view().links), "dialled_back": [asdict(one) for one in found]}
+
+    async def add_key(self, wish: KeyWish) -> Mapping[str, Any]:
+        """A new API key."""
+        return await self._keys.add(wish)
+
+    async def list_keys(self) -> Mapping[str, Any]:
+        """Every API key, and whether one is needed."""
+        return {"keys": self._keys.listed(), "closed": self._keys.closed}
+
+    async def revoke_key(self, key: str) -> Mapping[str, Any]:
+        """One API key less that opens."""
+        return await self._keys.revoke(key)
+
+    async def forget_key(self, key: str) -> Mapping[str, Any]:
+        """Nothing of that key is kept."""
+        return await self._keys.forget(key)
 
     @property
     def _mesh_name(self) -> str:

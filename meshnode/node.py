@@ -19,6 +19,7 @@ import trio
 
 from meshnode import chat as asking
 from meshnode import front
+from meshnode.access import Ring
 from meshnode.chat import ChatStream, Messages, Reply
 from meshnode.config import Config, load
 from meshnode.dispatch.clerk import Clerk
@@ -34,6 +35,7 @@ from meshnode.engine import Engines, memory
 from meshnode.engine.cloud import providers
 from meshnode.errors import EngineUnavailable
 from meshnode.gossip.facts import Facts
+from meshnode.keep.api_keys import load_keys, save_keys
 from meshnode.keep.home import Home, default_home
 from meshnode.keep.receipts import Receipts
 from meshnode.keep.spending import load_spent, save_spent
@@ -144,9 +146,10 @@ class Node(AbstractAsyncContextManager["Node"]):
     async def _run(self) -> AsyncIterator[None]:
         """Three nested nurseries: engines (last to die), mesh, front (first to die)."""
         with self.home:
-            api = await front.open_listeners(self.config.front)
+            ring = await trio.to_thread.run_sync(load_keys, self.home.path)
+            api = await front.open_listeners(self.config.front, keyed=len(ring) > 0)
             try:
-                await self._build(api)
+                await self._build(api, ring)
                 async with trio.open_nursery() as engines:
                     await engines.start(self.engines.run)
                     async with trio.open_nursery() as mesh:
@@ -184,7 +187,7 @@ class Node(AbstractAsyncContextManager["Node"]):
                 for listener in api:
                     listener.socket.close()
 
-    async def _build(self, api: list[trio.SocketListener]) -> None:
+    async def _build(self, api: list[trio.SocketListener], ring: Ring) -> None:
         config = self.config
         key = self.home.node_key()
         self.metrics = Metrics()
@@ -230,7 +233,11 @@ class Node(AbstractAsyncContextManager["Node"]):
         host, port = api[0].socket.getsockname()[:2]
         self.api = f"http://{join(host, port)}"
         self.presence = Presence(self)
-        self.asgi = front.make_asgi(self.presence.doors(self.home.control_secret()), config.front)
+        self.keys = front.Keyring(
+            ring, self.home.control_secret(), save=partial(save_keys, self.home.path),
+            required=config.front.require_key or front.beyond_loopback(api),
+        )  # fmt: skip
+        self.asgi = front.make_asgi(self.presence.doors(self.keys), config.front)
         self._describe()
 
     async def _cloud(self) -> Outside | None:

@@ -16,7 +16,7 @@ from meshnode.commands import Commands
 from meshnode.dialects import ModelCard, cards, with_aliases, with_outside
 from meshnode.dispatch import journal
 from meshnode.engine import Memory
-from meshnode.front import Doors
+from meshnode.front import Doors, Keyring
 from meshnode.front.graph import Tunnel, graph
 from meshnode.front.overview import Overview
 from meshnode.mesh import meters
@@ -45,7 +45,7 @@ class Presence:
         self._started = trio.current_time()
         self._gauges()
 
-    def doors(self, control_secret: str) -> Doors:
+    def doors(self, keys: Keyring) -> Doors:
         """What the front may call."""
         return Doors(
             me=self._node.id,
@@ -56,8 +56,8 @@ class Presence:
             health=self.health,
             ready=lambda: "draining" if self._node.local.draining else None,
             metrics=lambda: (CONTENT_TYPE, self._node.metrics.render()),
-            control=Commands(self._node),
-            control_secret=control_secret,
+            control=Commands(self._node, keys),
+            keys=keys,
             explain=self.explain,
             requests=self.requests,
             request=self.request,

@@ -18,7 +18,7 @@ RANKS = {
     "dispatch": 6,
     "mesh": 5, "engine": 5,
     "net": 4, "observe": 4, "keep": 4,
-    "identity": 3, "noise": 3, "mux": 3, "gossip": 3, "routing": 3, "slots": 3, "dialects": 3, "trust": 3,
+    "identity": 3, "noise": 3, "mux": 3, "gossip": 3, "routing": 3, "slots": 3, "dialects": 3, "trust": 3, "access": 3,
     "config": 2,
     "model": 1,
     "errors": 0, "version": 0,
@@ -28,7 +28,7 @@ RANKS = {
 LEAVES = {"observe"}
 """I/O rooms that any other I/O room may use."""
 
-PURE = {"model", "identity", "noise", "mux", "gossip", "routing", "slots", "dialects", "trust", "config"}
+PURE = {"model", "identity", "noise", "mux", "gossip", "routing", "slots", "dialects", "trust", "access", "config"}
 IMPURE_MODULES = {
     "trio",
     "socket",

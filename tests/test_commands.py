@@ -10,6 +10,7 @@ import pytest
 
 from meshnode.commands import Commands
 from meshnode.errors import BadRequest, IdentityError
+from meshnode.front import Keyring
 from meshnode.identity import Pins
 from meshnode.identity.invites import MAX_LIFETIME_S
 from meshnode.mesh.dial_back import DialledBack
@@ -82,7 +83,7 @@ def member() -> FakeMember:
 @pytest.fixture
 def commands(member: FakeMember) -> Commands:
     pins = Pins(pinned=(bytes(OTHER),), names=(("loft", bytes(GONE)),))
-    return Commands(cast(Any, SimpleNamespace(member=member, home=SimpleNamespace(pins=lambda: pins))))
+    return Commands(cast(Any, SimpleNamespace(member=member, home=SimpleNamespace(pins=lambda: pins))), Keyring())
 
 
 async def test_an_invite_is_wished_for_and_described(commands: Commands, member: FakeMember) -> None:

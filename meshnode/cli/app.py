@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from meshnode.cli import evidence, say, verbs
+from meshnode.cli import evidence, key_verbs, say, verbs
 from meshnode.cli.options import ApiOption, EngineChoice, HomeOption, JsonOption, LogFormat, LogLevel, TrustChoice
 from meshnode.cli.outcome import reported
 
@@ -199,6 +199,7 @@ def _list(what: str, home: Path | None, api: str | None, as_json: bool) -> None:
 for verb in (verbs.invite, verbs.join, verbs.leave, verbs.pause, verbs.resume):
     app.command()(verb)
 app.add_typer(verbs.mesh, name="mesh")
+app.add_typer(key_verbs.keys, name="keys")
 app.add_typer(evidence.receipts, name="receipts")
 app.add_typer(evidence.weights, name="weights")
 app.add_typer(evidence.attest, name="attest")

@@ -25,9 +25,9 @@ ANSWER_SILENCE_S = 960.0
 """A little longer than the node's own limit for a first token, so that its message is the one that is read."""
 
 CONTROL_PREFIX = "/mesh/"
-"""The secret is shown to no other route."""
+"""Posting here needs the secret always; elsewhere it is shown only to a node that asks for a key."""
 GUARDED_PREFIX = "/mesh/requests"
-"""Reading needs it only here."""
+"""Reading needs it here."""
 
 _WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared, not bound
 
@@ -38,7 +38,7 @@ class NotRunning(MeshnodeError):
 
 @dataclass(frozen=True, slots=True)
 class Daemon:
-    """A running node's door. `api` is its URL without path; `secret` opens the control routes of the own home."""
+    """A running node's door. `api` is its URL without path; `secret` is the own home's, or an API key."""
 
     api: str
     secret: str = field(default="", repr=False)
@@ -71,28 +71,46 @@ class Daemon:
     def _asked(
         self, method: str, path: str, body: Mapping[str, Any] | None, silence_s: float
     ) -> Iterator[http.client.HTTPResponse]:
-        connection = _connection(self.api)
-        headers = {"accept": "application/json, text/event-stream"}
-        if body is not None:
-            headers["content-type"] = "application/json"
-        if self.secret and path.startswith(CONTROL_PREFIX if method == "POST" else GUARDED_PREFIX):
-            headers["authorization"] = f"Bearer {self.secret}"
+        show = bool(self.secret) and path.startswith(CONTROL_PREFIX if method == "POST" else GUARDED_PREFIX)
         try:
-            connection.connect()
-            connection.sock.settimeout(silence_s)
-            connection.request(method, path, None if body is None else json.dumps(body).encode(), headers)
-            with connection.getresponse() as response:
-                if response.status >= 400:
-                    raise refusal(response.read(), response.status)
-                yield response
+            with self._sent(method, path, body, silence_s, show=show) as response:
+                if response.status != 401 or show or not self.secret:
+                    yield _accepted(response)
+                    return
+            with self._sent(method, path, body, silence_s, show=True) as response:
+                yield _accepted(response)
         except ConnectionRefusedError as error:
             raise NotRunning(f"no meshnode answers at {self.api}; start one with: meshnode up") from error
         except socket.gaierror as error:
             raise NotRunning(f"{self.api} is not an address of a node: {error.strerror}") from error
         except (OSError, http.client.HTTPException) as error:
             raise LinkClosed(f"{self.api} broke off: {error or type(error).__name__}") from error
+
+    @contextmanager
+    def _sent(
+        self, method: str, path: str, body: Mapping[str, Any] | None, silence_s: float, *, show: bool
+    ) -> Iterator[http.client.HTTPResponse]:
+        connection = _connection(self.api)
+        headers = {"accept": "application/json, text/event-stream"}
+        if body is not None:
+            headers["content-type"] = "application/json"
+        if show:
+            headers["authorization"] = f"Bearer {self.secret}"
+        try:
+            connection.connect()
+            connection.sock.settimeout(silence_s)
+            connection.request(method, path, None if body is None else json.dumps(body).encode(), headers)
+            with connection.getresponse() as response:
+                yield response
         finally:
             connection.close()
+
+
+def _accepted(response: http.client.HTTPResponse) -> http.client.HTTPResponse:
+    """The response, unless it is a refusal, which is raised."""
+    if response.status >= 400:
+        raise refusal(response.read(), response.status)
+    return response
 
 
 def refusal(body: bytes, status: int = 500) -> RequestError:

@@ -6,7 +6,9 @@ get, and leaving is ending that process. Not for the conversation of `run` (chat
 
 from __future__ import annotations
 
+import os
 import sys
+from pathlib import Path
 
 import trio
 
@@ -17,13 +19,15 @@ from meshnode.cli.voice import Voice
 QUESTION = "Say hello to someone who has just started you, in one short sentence."
 
 
-async def ask(seen: Report, voice: Voice, capture: bool) -> None:
-    """Ask the first model there is. The answer goes to standard output, or to `voice` when captured."""
+async def ask(seen: Report, voice: Voice, capture: bool, home: Path) -> None:
+    """Ask the first model there is, as the user of `home`. The answer goes to standard output, or to `voice` when
+    captured."""
     if not seen.models:
         return
     model = words.first_model(seen.models)
     voice.asking(model, QUESTION)
     line = [sys.executable, "-m", "meshnode", "run", "--api", seen.api, model.name, QUESTION]
-    ended = await trio.run_process(line, capture_stdout=capture, check=False)
+    environment = {**os.environ, "MESHNODE_HOME": str(home)}
+    ended = await trio.run_process(line, capture_stdout=capture, check=False, env=environment)
     if ended.returncode == 0:
         voice.answered((ended.stdout or b"").decode(errors="replace").strip())

@@ -53,6 +53,29 @@ class RoleChoice(enum.StrEnum):
     invite = "invite"
 
 
+class ScopeChoice(enum.StrEnum):
+    """What a key's `--scope` takes."""
+
+    infer = "infer"
+    admin = "admin"
+
+
+class LabelChoice(enum.StrEnum):
+    """What `--label` takes."""
+
+    public = "public"
+    internal = "internal"
+    sensitive = "sensitive"
+
+
+class PriorityChoice(enum.StrEnum):
+    """What `--priority` takes."""
+
+    high = "high"
+    normal = "normal"
+    low = "low"
+
+
 HomeOption = Annotated[
     Path | None,
     typer.Option("--home", envvar="MESHNODE_HOME", metavar="DIR", help="The node's configuration, state and secrets."),

@@ -5,6 +5,7 @@ Not for what lies in a home nor for its lock (keep.home).
 
 from __future__ import annotations
 
+import contextlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,11 @@ import psutil
 
 from meshnode.cli import say
 from meshnode.cli.daemon import Daemon, NotRunning
+from meshnode.errors import MeshnodeError
 from meshnode.keep.home import Home, default_home
+
+API_KEY = "MESHNODE_API_KEY"
+"""Names the key for a node that is asked with `--api`: what stands in arguments is read by every user of a machine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +60,16 @@ def running(home: Place) -> Daemon | None:
 
 
 def find(home: Path | None, api: str | None) -> Daemon:
-    """The node to ask: at `api` when that is given, else the one of the home. Raises NotRunning."""
-    if api is not None:
-        return Daemon(api.rstrip("/").removesuffix("/v1"))
+    """The node to ask: at `api` when that is given, else the one of the home. Another's is shown the API key of the
+    environment where it asks for one. Raises NotRunning."""
     wanted = place(home)
+    if api is not None:
+        url = api.rstrip("/").removesuffix("/v1")
+        with contextlib.suppress(MeshnodeError):
+            own = running(wanted)
+            if own is not None and own.api == url:
+                return own
+        return Daemon(url, os.environ.get(API_KEY, ""))
     daemon = running(wanted)
     if daemon is None:
         start = say.command("up", home=wanted.named)

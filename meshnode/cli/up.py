@@ -59,7 +59,7 @@ def up(launch: Launch) -> int:
         seen = report.read(runs.get("/mesh/status"))
         voice.already(seen)
         if launch.hello:
-            trio.run(hello.ask, seen, voice, launch.json)
+            trio.run(hello.ask, seen, voice, launch.json, home.path)
         return 0
     # Brings every room with it: nothing that a node which runs already has to wait for.
     from meshnode.node import Node
@@ -133,7 +133,7 @@ async def _first_minute(node: Node, voice: Voice, launch: Launch) -> None:
         seen = await _first_models(node)
         voice.met(seen)
     if launch.hello:
-        await hello.ask(seen, voice, capture=launch.json)
+        await hello.ask(seen, voice, launch.json, place.place(launch.home).path)
 
 
 async def _first_models(node: Node) -> Report:

@@ -162,13 +162,13 @@ def ago(seconds: float | None) -> str:
     return "-" if seconds is None else f"{age(seconds)} ago"
 
 
-def duration_s(text: str) -> float:
-    """Read `90s`, `30m`, `24h`, `1d` or plain seconds, a day at most. Raises ValueError."""
+def duration_s(text: str, most_s: float = 86_400) -> float:
+    """Read `90s`, `30m`, `24h`, `1d` or plain seconds, `most_s` at most. Raises ValueError."""
     units = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
     unit = units.get(text[-1:], 0)
     seconds = float(text[:-1]) * unit if unit else float(text)
-    if not 1 <= seconds <= 86_400:
-        raise ValueError(f"{text}: between one second and a day")
+    if not 1 <= seconds <= most_s:
+        raise ValueError(f"{text}: between one second and {age(most_s)}")
     return seconds
 
 

@@ -11,9 +11,12 @@ from meshnode.config.types import Bytes, Positive, Seconds
 class FrontSection:
     # Loopback, so that only this machine's own tools reach it. 6374 is MESH on a telephone's keys.
     api: str = "127.0.0.1:6374"
-    # Whether an address that other machines reach may be listened on: without keys, whoever reaches it may use every
-    # model of the mesh and read nothing back but answers. Off, so that nobody opens it by a slip.
+    # Whether an address that other machines reach may be listened on, unencrypted; API keys are needed there besides.
+    # Off, so that nobody opens it by a slip.
     open_to_network: bool = False
+    # Whether an API key is needed even while there is none. Off, since the first key that is made turns it on, and a
+    # newcomer's tools on this machine have none.
+    require_key: bool = False
     # Host headers accepted beyond loopback names and the bind address (DNS rebinding, reliability.md T17).
     allowed_hosts: tuple[str, ...] = ()
     # Web origins that may call from a browser; none, since a page in a browser is not the user.

@@ -74,6 +74,9 @@ def http_error(error: RequestError) -> tuple[int, dict[str, str], bytes]:
     headers = {"content-type": "application/json"}
     if 400 <= error.status < 500 and error.status != 429:
         headers["x-should-retry"] = "false"
+    if error.status == 401:
+        # RFC 9110 §11.6.1; a browser asks nobody for a bearer token.
+        headers["www-authenticate"] = "Bearer"
     wait_s = error.retry_after_s
     if wait_s is None and error.status in (429, 503):
         wait_s = DEFAULT_RETRY_S

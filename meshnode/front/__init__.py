@@ -5,6 +5,7 @@ Not for who answers (dispatch, behind `Doors`). Counterpart: node.py, which hand
 
 from meshnode.front.app import make_app, make_asgi
 from meshnode.front.doors import Doors
-from meshnode.front.server import open_listeners, serve
+from meshnode.front.keyring import Keyring
+from meshnode.front.server import beyond_loopback, open_listeners, serve
 
-__all__ = ["Doors", "make_app", "make_asgi", "open_listeners", "serve"]
+__all__ = ["Doors", "Keyring", "beyond_loopback", "make_app", "make_asgi", "open_listeners", "serve"]

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any
 
 import msgspec
-from quart import Response, request
+from quart import Response, g, request
 from quart_trio import QuartTrio
 from quart_trio.asgi import TrioASGIHTTPConnection
 from quart_trio.wrappers import TrioResponse
@@ -34,8 +34,8 @@ from meshnode.front.control import ROUTES, obey
 from meshnode.front.doors import Doors
 from meshnode.front.dry_run import explained
 from meshnode.front.exchange import ASGIApp
-from meshnode.front.gate import Gate, check_secret
-from meshnode.front.handlers import Incoming, infer, request_id_of
+from meshnode.front.gate import Gate
+from meshnode.front.handlers import Incoming, infer, models_for, request_id_of
 from meshnode.front.requests import add_requests
 from meshnode.observe import log
 
@@ -119,6 +119,7 @@ def _guard_requests(app: _Application) -> None:
         app.gate.check(request.method, headers)
         if request.method == "OPTIONS" and "access-control-request-method" in headers:
             return TrioResponse(b"", 204)
+        g.caller = app.doors.keys.admit_to(request.path, headers)
         return None
 
     @app.after_request
@@ -174,7 +175,7 @@ def _shape_errors(app: _Application) -> None:
 def _add_openai(app: _Application) -> None:
     async def inference() -> Response:
         response = _Inference(b"")
-        response.incoming = Incoming("POST", request.path, _headers(), await _body())
+        response.incoming = Incoming("POST", request.path, _headers(), await _body(), g.caller)
         return response
 
     for route in sorted(INFERENCE_ROUTES):
@@ -182,11 +183,11 @@ def _add_openai(app: _Application) -> None:
 
     @app.get("/v1/models")
     async def models() -> Response:
-        return _json(model_list(app.doors.models()))
+        return _json(model_list(models_for(g.caller, app.doors)))
 
     @app.get("/v1/models/<path:model>")
     async def model(model: str) -> Response:
-        return _json(model_body(app.doors.models(), model))
+        return _json(model_body(models_for(g.caller, app.doors), model))
 
 
 def _add_pages(app: _Application) -> None:
@@ -219,7 +220,7 @@ def _add_pages(app: _Application) -> None:
 
     @app.post("/mesh/explain")
     async def explain() -> Response:
-        return _json(explained(_headers(), await _body(), app.doors, app.section))
+        return _json(explained(_headers(), g.caller, await _body(), app.doors, app.section))
 
     @app.get("/mesh/graph")
     async def graph() -> Response:
@@ -228,7 +229,7 @@ def _add_pages(app: _Application) -> None:
 
 def _add_control(app: _Application) -> None:
     async def control() -> Response:
-        check_secret(_headers(), app.doors.control_secret)
+        app.doors.keys.command(_headers())
         assert request.endpoint is not None
         return _json(await obey(request.endpoint, await _body(), app.doors.control))
 

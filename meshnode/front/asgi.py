@@ -12,6 +12,7 @@ from typing import Any
 
 import trio
 
+from meshnode.access import Scope
 from meshnode.config.front import FrontSection
 from meshnode.dialects import CHAT, COMPLETION, EMBEDDINGS, http_problem
 from meshnode.errors import BodyTooLarge, RequestError
@@ -70,6 +71,7 @@ class InferenceLane:
         reply = AsgiReply(send, cors_headers(headers, self._gate))
         try:
             self._gate.check("POST", headers)
+            caller = self._doors.keys.admit(headers, Scope.INFER)
             body = _ready(scope, self._section)
             if body is None:
                 body = await read_body(receive, self._section)
@@ -80,7 +82,7 @@ class InferenceLane:
             status, problem, text = http_problem(408, SLOW_BODY)
             await send_whole(reply, status, {**problem, "x-request-id": request_id_of(headers)}, text)
             return
-        await infer(Incoming("POST", scope["path"], headers, body), self._doors, self._section, reply)
+        await infer(Incoming("POST", scope["path"], headers, body, caller), self._doors, self._section, reply)
 
 
 def header_map(pairs: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:

@@ -1,7 +1,8 @@
-"""The control routes: what the command line of this machine tells a running node to do to its membership.
+"""The control routes: what the command line of this machine tells a running node to do.
 
-Every one is a POST with the node's control secret; a body with a field that it does not know is refused, since what is
-misspelt here may shut out the wrong machine. Not for deciding (doors.Control). Counterpart: cli.peers, cli.membership.
+Every one is a POST with the node's control secret or a key of scope admin; a body with a field that it does not know is
+refused, since what is misspelt here may shut out the wrong machine. Not for deciding (doors.Control). Counterparts:
+cli.peers, cli.membership, cli.keys.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
+from meshnode.access import Wish
 from meshnode.errors import BadRequest
 from meshnode.front.doors import Control
 from meshnode.identity import Role
@@ -60,6 +62,10 @@ class Pause(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     foreign_only: bool = False
 
 
+class Key(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    key: Annotated[str, Meta(min_length=1, max_length=64)]
+
+
 Deed = Callable[[Control, Any], Awaitable[Mapping[str, Any]]]
 
 ROUTES: Mapping[str, tuple[type[msgspec.Struct], Deed]] = {
@@ -72,6 +78,10 @@ ROUTES: Mapping[str, tuple[type[msgspec.Struct], Deed]] = {
     "/mesh/peers/forget": (Forget, lambda control, asked: control.forget(asked.node)),
     "/mesh/pause": (Pause, lambda control, asked: control.pause(asked.foreign_only)),
     "/mesh/resume": (Nothing, lambda control, _: control.resume()),
+    "/mesh/keys/add": (Wish, lambda control, asked: control.add_key(asked)),
+    "/mesh/keys/list": (Nothing, lambda control, _: control.list_keys()),
+    "/mesh/keys/revoke": (Key, lambda control, asked: control.revoke_key(asked.key)),
+    "/mesh/keys/forget": (Key, lambda control, asked: control.forget_key(asked.key)),
     "/mesh/doctor": (Nothing, lambda control, _: control.doctor()),
 }
 

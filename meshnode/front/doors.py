@@ -10,7 +10,9 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from meshnode.access import Wish
 from meshnode.dialects import ModelCard
+from meshnode.front.keyring import Keyring
 from meshnode.model.answer import Answer
 from meshnode.model.ids import NodeId
 from meshnode.model.job import Job
@@ -53,16 +55,27 @@ class Control(Protocol):
     async def doctor(self) -> Mapping[str, Any]:
         """Have the linked peers dial this node."""
 
+    async def add_key(self, wish: Wish) -> Mapping[str, Any]:
+        """Make an API key, which is in the answer only."""
+
+    async def list_keys(self) -> Mapping[str, Any]:
+        """Every API key, without what it is made of."""
+
+    async def revoke_key(self, key: str) -> Mapping[str, Any]:
+        """Let an API key, told by its id, open nothing any more."""
+
+    async def forget_key(self, key: str) -> Mapping[str, Any]:
+        """Drop what is kept of one that is good no more."""
+
 
 @dataclass(frozen=True, slots=True)
 class Doors:
     """Everything that the front calls.
 
     `dispatch` returns an answer whose first bytes have arrived, or raises RequestError. `ready` is None while requests
-    are welcome, else the reason why not ("starting", "draining"). `metrics` returns content type and body. An empty
-    `control_secret` closes the control endpoints. `requests` lists so many of the last requests, `request` tells one
-    by its id, `explain` what would be chosen for a job, which is not run. `session_secret` is what the beginnings of
-    prompts are hashed under.
+    are welcome, else the reason why not ("starting", "draining"). `metrics` returns content type and body. `keys` knows
+    who asks. `requests` lists so many of the last requests, `request` tells one by its id, `explain` what would be
+    chosen for a job, which is not run. `session_secret` is what the beginnings of prompts are hashed under.
     """
 
     me: NodeId
@@ -74,7 +87,7 @@ class Doors:
     ready: Callable[[], str | None]
     metrics: Callable[[], tuple[str, bytes]]
     control: Control
-    control_secret: str = ""
+    keys: Keyring = field(default_factory=Keyring)
     explain: Callable[[Job], Mapping[str, Any]] = lambda _: {}
     requests: Callable[[int], Sequence[Mapping[str, Any]]] = lambda _: ()
     request: Callable[[str], Mapping[str, Any] | None] = lambda _: None

@@ -7,11 +7,13 @@ for deciding (routing). Counterpart: handlers, which make the same job of the sa
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Annotated
 
 import msgspec
 from msgspec import Meta
 
+from meshnode.access import Caller, Scope, credentials
 from meshnode.config.front import FrontSection
 from meshnode.dialects import CHAT
 from meshnode.errors import BadRequest
@@ -36,19 +38,22 @@ class _Either(msgspec.Struct, frozen=True):
     model: msgspec.Raw = msgspec.Raw(b"")
 
 
-def explained(headers: Mapping[str, str], body: bytes, doors: Doors, section: FrontSection) -> bytes:
-    """The plan as JSON. Raises BadRequest; a request that nobody may serve is an explanation too."""
-    request = _request(headers, body)
+def explained(headers: Mapping[str, str], caller: Caller, body: bytes, doors: Doors, section: FrontSection) -> bytes:
+    """The plan as JSON, for a request of `caller`, or of whose key is among the request's own headers. Raises
+    BadRequest, Unauthorized; a request that nobody may serve is an explanation too."""
+    request = _request(headers, caller, body)
+    if credentials(request.headers) != credentials(headers):
+        request = replace(request, caller=doors.keys.admit(request.headers, Scope.INFER))
     return msgspec.json.encode(doors.explain(make_job(request, request_id_of(request.headers), doors, section)))
 
 
-def _request(headers: Mapping[str, str], body: bytes) -> Incoming:
+def _request(headers: Mapping[str, str], caller: Caller, body: bytes) -> Incoming:
     try:
         form = msgspec.json.decode(body, type=_Either)
         if not bytes(form.route) or bytes(form.model):
-            return Incoming("POST", CHAT, headers, body)
+            return Incoming("POST", CHAT, headers, body, caller)
         asked = msgspec.json.decode(body, type=_Wrapped)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise BadRequest(f"The request body has the wrong form: {error}") from error
     given = {name.lower(): value for name, value in asked.headers.items()}
-    return Incoming("POST", asked.route, {**headers, **given}, bytes(asked.body))
+    return Incoming("POST", asked.route, {**headers, **given}, bytes(asked.body), caller)

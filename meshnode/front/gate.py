@@ -1,17 +1,16 @@
 """Who may speak to the API at all: a local tool or a named web origin, not whatever page a browser has open.
 
 Checks the headers of every request before anything is read (reliability.md T17: DNS rebinding, CSRF). Not for keys
-and scopes. Counterpart: app and asgi, which ask before each request.
+and scopes (keyring). Counterpart: app and asgi, which ask before each request.
 """
 
 from __future__ import annotations
 
-import hmac
 import ipaddress
 from collections.abc import Mapping
 
 from meshnode.config.front import FrontSection
-from meshnode.errors import BadRequest, Forbidden, Unauthorized
+from meshnode.errors import BadRequest, Forbidden
 
 _LOCAL_NAMES = frozenset({"localhost", "localhost."})
 
@@ -73,11 +72,3 @@ def host_name(host: str) -> str:
     if host.startswith("["):
         return host[1:].partition("]")[0].lower()
     return host.rpartition(":")[0].lower() if host.count(":") == 1 else host.lower()
-
-
-def check_secret(headers: Mapping[str, str], secret: str) -> None:
-    """Raises Unauthorized unless the request carries `authorization: Bearer <secret>`. Compared in constant time."""
-    scheme, _, given = headers.get("authorization", "").partition(" ")
-    same = hmac.compare_digest(given.strip().encode(), secret.encode())
-    if not secret or scheme.lower() != "bearer" or not same:
-        raise Unauthorized("This endpoint needs the node's control secret as a bearer token")

@@ -9,15 +9,16 @@ from __future__ import annotations
 import random
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
 import trio
 
+from meshnode.access import Caller
 from meshnode.config.front import FrontSection
-from meshnode.dialects import read_demands, read_facts
-from meshnode.errors import BadRequest, DeadlineExceeded, RequestError
+from meshnode.dialects import ModelCard, read_demands, read_facts
+from meshnode.errors import BadRequest, DeadlineExceeded, Forbidden, RequestError
 from meshnode.front.doors import Doors
 from meshnode.front.reply import Reply, close, collect, copy_on, refuse
 from meshnode.front.streaming import StreamedReply
@@ -33,7 +34,7 @@ MAX_TIMEOUT_S = 86_400.0
 _IDS = random.Random(secrets.token_bytes(32))  # noqa: S311 - names, no secrets, and no question to the system for each
 _SANE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _TRACEPARENT = re.compile(r"[0-9a-f-]{1,64}")
-_PRIORITIES = {"high": Priority.HIGH, "normal": Priority.NORMAL, "low": Priority.LOW}
+_PRIORITIES: dict[str, Priority | None] = {"high": Priority.HIGH, "normal": Priority.NORMAL, "low": Priority.LOW}
 _LABELS = {label.value: label for label in Label}
 _PRIVACIES: dict[str, Privacy | None] = {privacy.value: privacy for privacy in Privacy}
 
@@ -48,6 +49,7 @@ class Incoming:
     path: str
     headers: Mapping[str, str]
     body: bytes
+    caller: Caller
 
 
 async def infer(request: Incoming, doors: Doors, section: FrontSection, reply: Reply) -> None:
@@ -71,9 +73,11 @@ def request_id_of(headers: Mapping[str, str]) -> str:
 
 
 def make_job(request: Incoming, request_id: str, doors: Doors, section: FrontSection) -> Job:
-    """The job that a request asks for. Raises BadRequest."""
-    headers = request.headers
+    """The job that a request asks for, within the bounds of its key. Raises BadRequest, Forbidden."""
+    headers, caller = request.headers, request.caller
     facts = read_facts(request.path, request.body, headers, doors.session_secret)
+    if not caller.may_ask(facts.model):
+        raise Forbidden(f"This API key ({caller.key}) may not ask for the model {facts.model[:200]!r}", param="model")
     usual_s = section.stream_deadline_s if facts.stream else section.whole_deadline_s
     return Job(
         id=request_id,
@@ -81,21 +85,28 @@ def make_job(request: Incoming, request_id: str, doors: Doors, section: FrontSec
         body=request.body,
         facts=facts,
         origin=doors.me,
-        deadline=trio.current_time() + _timeout_s(headers, usual_s),
-        label=_word(headers, "x-meshnode-label", _LABELS, Label.INTERNAL),
+        deadline=trio.current_time() + _timeout_s(headers, usual_s, caller.timeout_s),
+        label=caller.labelled(_word(headers, "x-meshnode-label", _LABELS, Label.INTERNAL)),
         privacy=_word(headers, "x-meshnode-privacy", _PRIVACIES, None),
-        priority=_word(headers, "x-meshnode-priority", _PRIORITIES, Priority.NORMAL),
-        wishes=read_wishes(headers),
+        priority=caller.tier(_word(headers, "x-meshnode-priority", _PRIORITIES, None)),
+        owner=caller.owner,
+        wishes=read_wishes(headers, caller),
         # Another trace's form is nobody's fault, and may hold what does not travel.
         traceparent=trace if _TRACEPARENT.fullmatch(trace := headers.get("traceparent", "")) else "",
         demands=read_demands(headers),
     )
 
 
-def _timeout_s(headers: Mapping[str, str], usual_s: float) -> float:
+def models_for(caller: Caller, doors: Doors) -> Sequence[ModelCard]:
+    """The models that the holder of a key may ask for."""
+    known = doors.models()
+    return [card for card in known if caller.may_ask(card.id)] if caller.models else known
+
+
+def _timeout_s(headers: Mapping[str, str], usual_s: float, most_s: float | None) -> float:
     text = headers.get("x-meshnode-timeout")
     if text is None:
-        return usual_s
+        return usual_s if most_s is None else min(usual_s, most_s)
     try:
         asked_s = float(text)
     except ValueError:
@@ -104,7 +115,7 @@ def _timeout_s(headers: Mapping[str, str], usual_s: float) -> float:
         raise BadRequest(
             "x-meshnode-timeout is a number of seconds, above 0, at most 86400", param="x-meshnode-timeout"
         )
-    return asked_s
+    return asked_s if most_s is None else min(asked_s, most_s)
 
 
 def _word(headers: Mapping[str, str], name: str, words: Mapping[str, T], usual: T) -> T:

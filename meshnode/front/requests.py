@@ -1,6 +1,6 @@
 """The last requests of this node and why each went where it went: `GET /mesh/requests` and `/mesh/requests/<id>`.
 
-With the node's control secret only: who asked when is nobody else's business. Counterparts: dispatch.journal, cli.why.
+For who may command this node only: who asked when is nobody else's business. Counterparts: dispatch.journal, cli.why.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from quart_trio.wrappers import TrioResponse
 
 from meshnode.dialects import http_problem
 from meshnode.front.asgi import header_map
-from meshnode.front.gate import check_secret
 
 if TYPE_CHECKING:
     from quart import Response
@@ -33,14 +32,14 @@ def add_requests(app: QuartTrio, doors: Doors) -> None:
 
     @app.get("/mesh/requests")
     async def recent() -> Response:
-        check_secret(header_map(request.scope["headers"]), doors.control_secret)
+        doors.keys.command(header_map(request.scope["headers"]))
         text = request.args.get("limit", "")
         limit = min(int(text), MOST_LISTED) if text.isascii() and text.isdigit() and len(text) < 6 else LISTED
         return TrioResponse(msgspec.json.encode({"requests": doors.requests(limit)}), 200, content_type=JSON)
 
     @app.get("/mesh/requests/<request_id>")
     async def one(request_id: str) -> Response:
-        check_secret(header_map(request.scope["headers"]), doors.control_secret)
+        doors.keys.command(header_map(request.scope["headers"]))
         found = doors.request(request_id)
         if found is None:
             status, headers, body = http_problem(404, "This node remembers no such request among its last")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 from collections import Counter
+from collections.abc import Iterable
 from contextlib import suppress
 from ipaddress import ip_address
 
@@ -33,10 +34,11 @@ ACCEPT_PAUSE_S = 0.1
 _OUT_OF_RESOURCES = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS}
 
 
-async def open_listeners(section: FrontSection) -> list[trio.SocketListener]:
-    """Listen on `section.api`, a `host:port`. Port 0 takes a free one.
+async def open_listeners(section: FrontSection, *, keyed: bool = False) -> list[trio.SocketListener]:
+    """Listen on `section.api`, a `host:port`. Port 0 takes a free one. `keyed`: there are API keys.
 
-    Raises StartError, and ConfigError for an address beyond loopback that was not opened on purpose.
+    Raises StartError, and ConfigError for an address beyond loopback where nobody would need a key, or that was not
+    opened on purpose.
     """
     try:
         host, port = split_address(section.api)
@@ -46,16 +48,34 @@ async def open_listeners(section: FrontSection) -> list[trio.SocketListener]:
         listeners = await trio.open_tcp_listeners(port, host=host or None, backlog=section.backlog)
     except OSError as error:
         raise StartError(f"cannot listen on front.api {section.api}: {error}", address=section.api) from error
-    bound = [listener.socket.getsockname()[0] for listener in listeners]
-    if section.open_to_network or all(ip_address(address.partition("%")[0]).is_loopback for address in bound):
+    faults = _too_open(section, keyed=keyed) if beyond_loopback(listeners) else []
+    if not faults:
         return list(listeners)
     for listener in listeners:
         listener.socket.close()
-    raise ConfigError([
-        f"front.api {section.api} can be reached from other machines, and this version has no API keys: whoever "
-        "reaches it could use every model of the mesh. Tools on other machines should run a node of their own; if the "
-        "network is trusted, set front.open_to_network = true"
-    ])  # fmt: skip
+    raise ConfigError(faults)
+
+
+def beyond_loopback(listeners: Iterable[trio.SocketListener]) -> bool:
+    """Whether other machines reach one of them."""
+    bound = [str(listener.socket.getsockname()[0]) for listener in listeners]
+    return not all(ip_address(address.partition("%")[0]).is_loopback for address in bound)
+
+
+def _too_open(section: FrontSection, *, keyed: bool) -> list[str]:
+    faults = []
+    if not keyed and not section.require_key:
+        faults.append(
+            f"front.api {section.api} can be reached from other machines, and there are no API keys: whoever reaches "
+            "it could use every model of the mesh. Make a key first: meshnode keys add --owner NAME"
+        )
+    if not section.open_to_network:
+        faults.append(
+            f"front.api {section.api} can be reached from other machines, and what passes between them, keys and "
+            "prompts, is not encrypted: this version speaks no TLS. Tools on other machines should run a node of their "
+            "own; if the network is trusted, or a proxy on this machine speaks TLS, set front.open_to_network = true"
+        )
+    return faults
 
 
 async def serve(

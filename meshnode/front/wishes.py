@@ -11,6 +11,8 @@ import secrets
 from collections.abc import Mapping
 from typing import Final
 
+from meshnode.access import Caller
+from meshnode.access.caller import at_most
 from meshnode.errors import BadRequest
 from meshnode.model.job import NO_WISHES, Wishes
 
@@ -31,22 +33,28 @@ _SALT: Final = secrets.token_bytes(32)
 """New with each process, so that what is kept in memory cannot be searched for a credential."""
 
 
-def read_wishes(headers: Mapping[str, str]) -> Wishes:
-    """Header names are lower case. Raises BadRequest."""
-    if _ASKING.isdisjoint(headers):
+def read_wishes(headers: Mapping[str, str], caller: Caller) -> Wishes:
+    """Header names are lower case. What a key bounds, no header exceeds. Raises BadRequest."""
+    if not caller.key and _ASKING.isdisjoint(headers):
         return NO_WISHES
     key = headers.get(KEY, "")
     if key and _KEY.fullmatch(key) is None:
         raise BadRequest("An idempotency key has at most 255 visible ASCII characters", param=KEY)
-    credential = headers.get("authorization") or headers.get("x-api-key") or ""
     return Wishes(
         fanout=_fanout(headers.get(FANOUT)),
         continues=_continues(headers.get(FAILOVER)),
         idempotency_key=key,
-        tenant=hashlib.blake2b(credential.encode(), key=_SALT, digest_size=16).hexdigest() if credential else "",
-        first_token_s=_patience_s(headers, FIRST_TOKEN),
-        silence_s=_patience_s(headers, SILENCE),
+        tenant=caller.key or _tenant(headers),
+        key=caller.key,
+        first_token_s=at_most(_patience_s(headers, FIRST_TOKEN), caller.first_token_s),
+        silence_s=at_most(_patience_s(headers, SILENCE), caller.silence_s),
     )
+
+
+def _tenant(headers: Mapping[str, str]) -> str:
+    """Where no key is needed, clients are told apart by whatever credential they were given for other servers."""
+    credential = headers.get("authorization") or headers.get("x-api-key") or ""
+    return hashlib.blake2b(credential.encode(), key=_SALT, digest_size=16).hexdigest() if credential else ""
 
 
 def _patience_s(headers: Mapping[str, str], name: str) -> float | None:

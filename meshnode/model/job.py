@@ -69,15 +69,17 @@ class Wishes:
     """What a client asks of the node that it speaks to: of it nothing travels but its patience.
 
     `fanout` servers are raced for the first token; `continues` lets another server go on where one broke; a second
-    request with the same `idempotency_key` gets the first one's answer. `tenant` tells clients apart by the credential
-    that they came with, unreadably. `first_token_s` and `silence_s`: how long it waits for the first token, the queue
-    included, and in mid-stream; None where it leaves that to its node.
+    request with the same `idempotency_key` gets the first one's answer. `tenant` tells clients apart by the API key or,
+    unreadably, by the other credential that they came with; `key` is the public id of an API key, "" for none.
+    `first_token_s` and `silence_s`: how long it waits for the first token, the queue included, and in mid-stream; None
+    where it leaves that to its node.
     """
 
     fanout: int = 1
     continues: bool = False
     idempotency_key: str = ""
     tenant: str = ""
+    key: str = ""
     first_token_s: float | None = None
     silence_s: float | None = None
 

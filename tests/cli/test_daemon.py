@@ -5,7 +5,7 @@ import socket
 import pytest
 
 from meshnode.cli.daemon import Daemon, NotRunning, refusal
-from meshnode.errors import LinkClosed, ModelNotFound, Overloaded, RequestError
+from meshnode.errors import LinkClosed, ModelNotFound, Overloaded, RequestError, Unauthorized
 from tests.cli.conftest import FakeDaemon
 
 
@@ -56,6 +56,17 @@ def test_the_secret_goes_to_control_routes_only(daemon: FakeDaemon) -> None:
         daemon.answer("POST", path, {})
         Daemon(daemon.api, "s3cret").post(path, {})
     assert [authorization for *_, authorization in daemon.asked] == ["Bearer s3cret", None]
+
+
+@pytest.mark.parametrize(("method", "path"), [("GET", "/mesh/status"), ("POST", "/v1/chat/completions")])
+def test_a_node_that_asks_for_a_key_is_shown_the_secret_then(daemon: FakeDaemon, method: str, path: str) -> None:
+    daemon.answer(method, path, {"error": {"message": "no key", "code": "invalid_api_key"}}, status=401)
+    asked = {"GET": lambda one: one.get(path), "POST": lambda one: one.post(path, {})}[method]
+    with pytest.raises(Unauthorized, match="no key"):
+        asked(Daemon(daemon.api, "s3cret"))
+    with pytest.raises(Unauthorized):
+        asked(Daemon(daemon.api))
+    assert [authorization for *_, authorization in daemon.asked] == [None, "Bearer s3cret", None]
 
 
 @pytest.mark.parametrize(

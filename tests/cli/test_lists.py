@@ -69,6 +69,18 @@ def test_another_endpoint_can_be_asked_without_a_home(cli: CliRunner, daemon: Fa
     assert "llama3:8b" in result.stdout
 
 
+def test_another_endpoint_that_asks_for_a_key_gets_the_environments(cli: CliRunner, daemon: FakeDaemon) -> None:
+    daemon.answer("GET", "/mesh/status", {"error": {"message": "no key", "code": "invalid_api_key"}}, status=401)
+    cli.invoke(app, ["models", "--api", daemon.api], env={"MESHNODE_API_KEY": "mk_x"})
+    assert [authorization for *_, authorization in daemon.asked] == [None, "Bearer mk_x"]
+
+
+def test_the_homes_own_endpoint_is_the_homes_node(cli: CliRunner, home: Path, daemon: FakeDaemon) -> None:
+    daemon.answer("GET", "/mesh/status", {"error": {"message": "no key", "code": "invalid_api_key"}}, status=401)
+    cli.invoke(app, ["models", "--home", str(home), "--api", f"{daemon.api}/v1"])
+    assert daemon.asked[-1][3] == f"Bearer {Home(home).control_secret()}"
+
+
 def test_the_home_may_come_from_the_environment(cli: CliRunner, home: Path) -> None:
     assert "llama3:8b" in cli.invoke(app, ["models"], env={"MESHNODE_HOME": str(home)}).stdout
 

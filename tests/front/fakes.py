@@ -12,9 +12,10 @@ import h11
 import trio
 from trio.testing import memory_stream_pair
 
+from meshnode.access import Wish
 from meshnode.config.front import FrontSection
 from meshnode.dialects import ModelCard
-from meshnode.front import Doors, make_asgi, open_listeners, serve
+from meshnode.front import Doors, Keyring, make_asgi, open_listeners, serve
 from meshnode.front.exchange import ASGIApp
 from meshnode.front.server import Door
 from meshnode.model.answer import Answer, WholeAnswer
@@ -115,6 +116,18 @@ class Obedient:
     async def doctor(self) -> Mapping[str, Any]:
         return self._told(peers=0)
 
+    async def add_key(self, wish: Wish) -> Mapping[str, Any]:
+        return self._told(key="mk_", owner=wish.owner, expires_s=wish.expires_s)
+
+    async def list_keys(self) -> Mapping[str, Any]:
+        return self._told(keys=[])
+
+    async def revoke_key(self, key: str) -> Mapping[str, Any]:
+        return self._told(revoked=key)
+
+    async def forget_key(self, key: str) -> Mapping[str, Any]:
+        return self._told(forgotten=key)
+
     def _told(self, **what: Any) -> Mapping[str, Any]:
         if self.refusal is not None:
             raise self.refusal
@@ -130,6 +143,7 @@ class Mesh:
     cancelled: list[str] = field(default_factory=list)
     why_not_ready: str | None = None
     control: Obedient = field(default_factory=Obedient)
+    keys: Keyring = field(default_factory=lambda: Keyring(control_secret=SECRET))
 
     async def dispatch(self, job: Job) -> Answer:
         self.jobs.append(job)
@@ -151,7 +165,7 @@ class Mesh:
             ready=lambda: self.why_not_ready,
             metrics=lambda: ("text/plain; version=0.0.4", b"up 1\n"),
             control=self.control,
-            control_secret=SECRET,
+            keys=self.keys,
             session_secret=b"s" * 32,
         )
 

@@ -134,6 +134,10 @@ CONTROL: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("/mesh/peers/forget", {"node": "attic"}, {"node": "attic"}),
     ("/mesh/pause", {"foreign_only": True}, {"takes": "own"}),
     ("/mesh/resume", {}, {"takes": "all"}),
+    ("/mesh/keys/add", {"owner": "ann", "expires_s": 60}, {"key": "mk_", "owner": "ann", "expires_s": 60.0}),
+    ("/mesh/keys/list", {}, {"keys": []}),
+    ("/mesh/keys/revoke", {"key": "0a1b2c3d"}, {"revoked": "0a1b2c3d"}),
+    ("/mesh/keys/forget", {"key": "0a1b2c3d"}, {"forgotten": "0a1b2c3d"}),
     ("/mesh/doctor", {}, {"peers": 0}),
 ]
 """Every control route with a body and what the fake answers to it."""
@@ -176,6 +180,11 @@ class TestControl:
             ("/mesh/peers/revoke", b'{"node":"attic","keep-invited":true}'),
             ("/mesh/peers/revoke", b'{"node":"attic","keep_invited":1}'),
             ("/mesh/rotate", b'{"node":"attic"}'),
+            ("/mesh/keys/add", b"{}"),
+            ("/mesh/keys/add", b'{"owner":" ann"}'),
+            ("/mesh/keys/add", b'{"owner":"ann","scopes":["king"]}'),
+            ("/mesh/keys/add", b'{"owner":"ann","expires_s":0}'),
+            ("/mesh/keys/revoke", b'{"key":""}'),
         ],
     )
     async def test_a_wrong_body_is_a_400(self, path: str, body: bytes) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from meshnode.access import OPEN
 from meshnode.dialects import EMBEDDINGS
 from meshnode.errors import BadRequest
 from meshnode.front.dry_run import explained
@@ -27,7 +28,7 @@ def asked(body: Any, headers: Mapping[str, str] | None = None) -> Job:
 
     doors = dataclasses.replace(Mesh().doors(), explain=explain)
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
-    assert explained(headers or {}, data, doors, SECTION) == b'{"reason":"because"}'
+    assert explained(headers or {}, OPEN, data, doors, SECTION) == b'{"reason":"because"}'
     return seen[0]
 
 
@@ -43,7 +44,7 @@ async def test_a_request_in_full_brings_route_and_headers() -> None:
 
 async def test_it_is_the_job_that_would_run() -> None:
     doors = Mesh().doors()
-    ran = make_job(Incoming("POST", "/v1/chat/completions", {}, chat_body()), "id", doors, SECTION)
+    ran = make_job(Incoming("POST", "/v1/chat/completions", {}, chat_body(), OPEN), "id", doors, SECTION)
     assert asked(chat_body()).facts.needs == ran.facts.needs
 
 

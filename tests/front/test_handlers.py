@@ -9,6 +9,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from meshnode.access import OPEN
 from meshnode.config.front import FrontSection
 from meshnode.dialects import CHAT, KEEPALIVE, event_error
 from meshnode.dialects.speech import Speech
@@ -34,7 +35,7 @@ TOO_LONG = b'{"error":{"message":"long","code":"context_length_exceeded"}}'
 async def asked(mesh: Mesh, stream: bool = True, **headers: str) -> Recorder:
     reply = Recorder()
     given = {name.replace("_", "-"): value for name, value in headers.items()}
-    await infer(Incoming("POST", CHAT, given, chat_body(stream)), mesh.doors(), SECTION, reply)
+    await infer(Incoming("POST", CHAT, given, chat_body(stream), OPEN), mesh.doors(), SECTION, reply)
     assert reply.ended
     return reply
 
@@ -83,12 +84,12 @@ class TestJob:
     @pytest.mark.parametrize("trace", ["", "a" * 63 + " b", "00-é-bb-01", "a" * 65])
     async def test_carries_no_trace_that_would_not_travel(self, trace: str, autojump_clock: MockClock) -> None:
         headers = {"traceparent": trace}
-        job = make_job(Incoming("POST", CHAT, headers, chat_body(False)), "r", Mesh().doors(), FrontSection())
+        job = make_job(Incoming("POST", CHAT, headers, chat_body(False), OPEN), "r", Mesh().doors(), FrontSection())
         assert job.traceparent == ""
 
     @pytest.mark.parametrize(("stream", "deadline"), [(False, 600.0), (True, 3600.0)])
     async def test_has_the_usual_deadline(self, stream: bool, deadline: float, autojump_clock: MockClock) -> None:
-        job = make_job(Incoming("POST", CHAT, {}, chat_body(stream)), "r", Mesh().doors(), FrontSection())
+        job = make_job(Incoming("POST", CHAT, {}, chat_body(stream), OPEN), "r", Mesh().doors(), FrontSection())
         assert job.deadline == deadline
 
     @pytest.mark.parametrize(
@@ -143,7 +144,7 @@ class TestWhole:
     async def test_a_large_answer_that_breaks_is_left_without_an_end(self) -> None:
         mesh, answer = playing(b"x" * WHOLE_BYTES, b"y", PeerFailed("cut"), headers=JSON)
         reply = Recorder()
-        await infer(Incoming("POST", CHAT, {}, chat_body(False)), mesh.doors(), SECTION, reply)
+        await infer(Incoming("POST", CHAT, {}, chat_body(False), OPEN), mesh.doors(), SECTION, reply)
         assert (reply.status, reply.ended, answer.closed) == (200, False, True)
         assert "content-length" not in reply.headers
 
@@ -274,7 +275,7 @@ class TestKeepalive:
 
         reply = Slow()
         mesh, _ = playing(15.0, delta("a"), 15.0, delta("b"), DONE)
-        await infer(Incoming("POST", CHAT, {}, chat_body(True)), mesh.doors(), SECTION, reply)
+        await infer(Incoming("POST", CHAT, {}, chat_body(True), OPEN), mesh.doors(), SECTION, reply)
         assert reply.ended
         assert reply.body.replace(KEEPALIVE, b"") == delta("a") + delta("b") + DONE
 

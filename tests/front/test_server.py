@@ -9,7 +9,7 @@ import trio
 from trio.testing import MockClock
 
 from meshnode.errors import ConfigError, StartError
-from meshnode.front import open_listeners
+from meshnode.front import beyond_loopback, open_listeners
 from tests.front.fakes import DONE, Mesh, Script, chat_body, delta, section, served
 
 
@@ -89,9 +89,21 @@ async def test_what_is_no_address_is_a_fault_of_the_configuration(api: str) -> N
         await open_listeners(section(api=api))
 
 
-async def test_an_address_beyond_loopback_is_opened_only_on_purpose() -> None:
-    with pytest.raises(ConfigError, match="open_to_network"):
-        await open_listeners(section(api="0.0.0.0:0"))
-    for settings in ({"api": "0.0.0.0:0", "open_to_network": True}, {"api": "localhost:0"}):
-        for listener in await open_listeners(section(**settings)):
+async def test_an_address_beyond_loopback_is_opened_only_on_purpose_and_with_keys() -> None:
+    everywhere: dict[str, Any] = {"api": "0.0.0.0:0"}
+    with pytest.raises(ConfigError) as caught:
+        await open_listeners(section(**everywhere))
+    assert [word in fault for fault, word in zip(caught.value.faults, ("keys add", "open_to_network"), strict=True)]
+    with pytest.raises(ConfigError, match="keys add"):
+        await open_listeners(section(**everywhere, open_to_network=True))
+    with pytest.raises(ConfigError, match="not encrypted"):
+        await open_listeners(section(**everywhere), keyed=True)
+    for settings, keyed, beyond in (
+        ({**everywhere, "open_to_network": True}, True, True),
+        ({**everywhere, "open_to_network": True, "require_key": True}, False, True),
+        ({"api": "localhost:0"}, False, False),
+    ):
+        listeners = await open_listeners(section(**settings), keyed=keyed)
+        assert beyond_loopback(listeners) is beyond
+        for listener in listeners:
             await listener.aclose()

@@ -25,7 +25,7 @@ from meshnode.config import Config, load
 from meshnode.errors import ConfigError, MeshnodeError, SecretFileError
 
 SECRETS = ("node.key", "mesh.cbor", "mesh.secret", "invites.cbor", "notices.cbor", "pins.cbor", "addresses.cbor",
-           "control.secret", "incarnation", "run.json")  # fmt: skip
+           "control.secret", "keys.cbor", "incarnation", "run.json")  # fmt: skip
 """What a home holds for this user alone (keep.home)."""
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import trio
 
+from meshnode.access import OPEN
 from meshnode.config.front import FrontSection
 from meshnode.dialects import CHAT, COMPLETION, EMBEDDINGS
 from meshnode.errors import BadRequest
@@ -45,7 +46,7 @@ async def _explain(body: bytes) -> None:
 
     doors = dataclasses.replace(Mesh().doors(), explain=explain)
     try:
-        answer = explained(ALONE, body, doors, section)
+        answer = explained(ALONE, OPEN, body, doors, section)
     except BadRequest as error:
         # A wrong body is its sender's fault, and nothing else is raised.
         in_words(error)
@@ -54,7 +55,7 @@ async def _explain(body: bytes) -> None:
     job = seen[0]
     assert job.body in body or json.loads(job.body) is not None
     # The same as what would run, which no wrapping may change.
-    again = make_job(Incoming("POST", job.route, ALONE, job.body), "id", doors, section)
+    again = make_job(Incoming("POST", job.route, ALONE, job.body, OPEN), "id", doors, section)
     assert again.facts.model == job.facts.model
 
 
