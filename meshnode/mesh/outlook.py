@@ -20,7 +20,8 @@ from meshnode.model.ids import NodeId
 from meshnode.model.posture import Posture
 from meshnode.model.view import View
 from meshnode.net import Link
-from meshnode.routing.path import MOST_HOPS, Paths
+from meshnode.routing.path import Paths
+from meshnode.routing.tree import MOST_HOPS
 
 RTT_CLASSES_MS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
 """Advertised round trips are rounded up to one of these, so that jitter is not news."""

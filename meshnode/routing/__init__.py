@@ -7,11 +7,12 @@ from meshnode.routing.eligible import LocalState
 from meshnode.routing.explain import explain, reason
 from meshnode.routing.measure import Flight
 from meshnode.routing.offers import Exclusion
-from meshnode.routing.path import Paths, Reach, Tree
+from meshnode.routing.path import Paths
 from meshnode.routing.plan import Attempt, Plan
 from meshnode.routing.router import Router
 from meshnode.routing.score import Score, Terms
 from meshnode.routing.seen import Seen
+from meshnode.routing.tree import Reach, Tree
 from meshnode.routing.word import LoadFacts
 
 __all__ = [

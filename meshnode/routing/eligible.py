@@ -16,7 +16,7 @@ from meshnode.model.job import NO_DEMANDS, Job, Label
 from meshnode.routing.asked import Asked, Branch
 from meshnode.routing.breaker import Breakers
 from meshnode.routing.offers import Candidate, Exclusion
-from meshnode.routing.path import Tree
+from meshnode.routing.tree import Tree
 from meshnode.routing.word import LoadFacts
 
 LASTING = frozenset({"model", "feature", "context"})

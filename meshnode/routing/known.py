@@ -14,7 +14,8 @@ from meshnode.routing.asked import Asked, read_name
 from meshnode.routing.breaker import Breakers
 from meshnode.routing.measure import Measurements
 from meshnode.routing.offers import Offers
-from meshnode.routing.path import Paths, Tree, same_view
+from meshnode.routing.path import Paths, same_view
+from meshnode.routing.tree import Tree
 
 
 class Known:

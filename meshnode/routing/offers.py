@@ -15,7 +15,7 @@ from meshnode.model.names import same_model
 from meshnode.model.posture import Posture
 from meshnode.model.quant import bits_of
 from meshnode.model.view import View
-from meshnode.routing.path import MOST_HOPS, Tree
+from meshnode.routing.tree import MOST_HOPS, Tree
 
 
 class Exclusion(NamedTuple):

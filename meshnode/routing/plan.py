@@ -24,9 +24,9 @@ from meshnode.routing.eligible import Asking, LocalState, Tier, many, sift
 from meshnode.routing.known import Known
 from meshnode.routing.offers import Exclusion
 from meshnode.routing.order import OTHERS, Case, Ordered, Ranked, busy_s, order
-from meshnode.routing.path import Tree
 from meshnode.routing.refusal import refusal
 from meshnode.routing.score import Score, named, rate, size_of
+from meshnode.routing.tree import Tree
 
 
 class Attempt(NamedTuple):

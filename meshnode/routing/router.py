@@ -19,8 +19,8 @@ from meshnode.routing.aliases import Aliases
 from meshnode.routing.eligible import LocalState
 from meshnode.routing.known import Known
 from meshnode.routing.measure import Flight
-from meshnode.routing.path import MOST_HOPS
 from meshnode.routing.plan import Attempt, Plan, Planner
+from meshnode.routing.tree import MOST_HOPS
 from meshnode.routing.word import LoadFacts
 
 

@@ -19,7 +19,7 @@ from meshnode.routing import Plan, Router
 from meshnode.routing.aperture import CROWDS, FRESH, LEADERS, SHARE, WIDE, Aperture, Lots
 from meshnode.routing.asked import Asked, Branch
 from meshnode.routing.offers import Candidate, Offers
-from meshnode.routing.path import Tree
+from meshnode.routing.tree import Tree
 from meshnode.slots import Load
 from tests.routing.build import ME, NOTHING, SECTION, job, mesh, node, offer, router, serving, star
 

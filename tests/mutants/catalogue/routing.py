@@ -21,7 +21,7 @@ MUTANTS = (
     ),
     Mutant(
         rule="nobody is chosen who is farther away than the job may go",
-        file="routing/path.py",
+        file="routing/tree.py",
         text="(label for label in self._labels[index] if label[1] <= hops_left)",
         instead="(label for label in self._labels[index])",
         tests=("tests/routing/test_path.py",),
