@@ -37,7 +37,7 @@ class Known:
         """The ways and the offers of `view`, kept until the view changes."""
         tree = self.paths.tree(view)
         if self._offers is None or self._view is None or not same_view(view, self._view):
-            self._offers = Offers(view, tree, self._section)
+            self._offers = Offers(view, tree, self._section, self._offers)
             self._view = view
             self._asked = {}
         return tree, self._offers

@@ -5,6 +5,7 @@ Made once a view, read by every decision. Not for who may serve (eligible) nor f
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -64,32 +65,30 @@ class Candidate:
 
 
 class Offers:
-    """Every offer of a view by model name, nodes in the order of their ids."""
+    """Every offer of a view by model name, nodes in the order of their ids. Made after `before`, it keeps the lists in
+    which nothing changed, and costs what the others do."""
 
-    def __init__(self, view: View, tree: Tree, section: RoutingSection) -> None:
-        self.by_name: dict[str, list[Candidate]] = {}
-        self._both: dict[str, list[Candidate]] = {}
-        trusted = {view.me, *view.pinned, *map(NodeId.parse, section.sensitive_nodes)}
+    def __init__(self, view: View, tree: Tree, section: RoutingSection, before: Offers | None = None) -> None:
         own = view.adverts.get(view.me)
         self.owner = own.owner if own is not None else ""
+        self.by_name: dict[str, list[Candidate]] = {}
+        self._both: dict[str, list[Candidate]] = {}
+        self._of: dict[NodeId, tuple[Candidate, ...]] = {}
+        self._view, self._tree, self._version = view, tree, tree.version
+        trusted = {view.me, *view.pinned, *map(NodeId.parse, section.sensitive_nodes)}
+        self._told = _Told(view, tree, section, trusted)
+        changed = before._changed(view, tree) if before is not None else None
+        if before is not None and changed is not None:
+            self._continue(before, changed)
+            return
         for node, advert in sorted(view.adverts.items()):
-            if advert.gone:
-                continue
-            way = tree.cheapest(node)
-            standing = None
-            if advert.draining:
-                standing = Exclusion(node, "draining", "is shutting down")
-            elif advert.paused:
-                standing = Exclusion(node, "paused", "takes no requests now")
-            elif way is None:
-                standing = Exclusion(node, "unreachable", "cannot be reached over any path")
-            from_here = _Seen(view, section, way or (0.0, MOST_HOPS + 1), node in trusted, standing)
-            for offer in advert.models:
-                self.by_name.setdefault(offer.name, []).append(_candidate(advert, offer, from_here))
+            self._of[node] = found = self._told.candidates(node, advert)
+            for one in found:
+                self.by_name.setdefault(one.name, []).append(one)
 
     def named(self, model: str) -> list[Candidate]:
         """Offers of `model` as exactly spelled, then under the other spelling of the same name."""
-        other = model.removesuffix(":latest") if model.endswith(":latest") else f"{model}:latest"
+        other = _other_spelling(model)
         exact, alike = self.by_name.get(model, []), self.by_name.get(other, [])
         if not alike or not same_model(model, other):
             return exact
@@ -98,8 +97,72 @@ class Offers:
         if both is None:
             nodes = {candidate.node for candidate in exact}
             further = (candidate for candidate in alike if candidate.node not in nodes)
-            both = self._both[model] = sorted([*exact, *further], key=lambda candidate: candidate.node)
+            both = self._both[model] = sorted([*exact, *further], key=_node)
         return both
+
+    def _changed(self, view: View, tree: Tree) -> frozenset[NodeId] | None:
+        """Nodes that offer something else in the next view, or look otherwise from here; None where it may be all."""
+        old = self._view
+        if tree is not self._tree or view.adverts.keys() != old.adverts.keys():
+            return None
+        if (view.pinned, view.postures, view.weights) != (old.pinned, old.postures, old.weights):
+            return None
+        moved = tree.changed_since(self._version)
+        if moved is None:
+            return None
+        return moved.union(node for node, advert in view.adverts.items() if advert is not old.adverts[node])
+
+    def _continue(self, before: Offers, changed: frozenset[NodeId]) -> None:
+        self.by_name, self._of = dict(before.by_name), before._of
+        fresh: set[str] = set()
+        for node in changed & self._view.adverts.keys():
+            had, has = self._of.get(node, ()), self._told.candidates(node, self._view.adverts[node])
+            self._of[node] = has
+            for name in {one.name for one in (*had, *has)}:
+                if name not in fresh:
+                    fresh.add(name)
+                    self.by_name[name] = list(self.by_name.get(name, ()))
+                place = bisect_left(self.by_name[name], node, key=_node)
+                self.by_name[name][place : place + sum(one.name == name for one in had)] = [
+                    one for one in has if one.name == name
+                ]
+        for name in fresh:
+            if not self.by_name[name]:
+                del self.by_name[name]
+        kept = before._both.items()
+        self._both = {name: both for name, both in kept if fresh.isdisjoint((name, _other_spelling(name)))}
+
+
+def _other_spelling(model: str) -> str:
+    return model.removesuffix(":latest") if model.endswith(":latest") else f"{model}:latest"
+
+
+def _node(candidate: Candidate) -> NodeId:
+    return candidate.node
+
+
+class _Told(NamedTuple):
+    """A view, as candidates are made of it."""
+
+    view: View
+    tree: Tree
+    section: RoutingSection
+    trusted: set[NodeId]
+
+    def candidates(self, node: NodeId, advert: Advert) -> tuple[Candidate, ...]:
+        """What one node offers."""
+        if advert.gone or not advert.models:
+            return ()
+        way = self.tree.cheapest(node)
+        standing = None
+        if advert.draining:
+            standing = Exclusion(node, "draining", "is shutting down")
+        elif advert.paused:
+            standing = Exclusion(node, "paused", "takes no requests now")
+        elif way is None:
+            standing = Exclusion(node, "unreachable", "cannot be reached over any path")
+        seen = _Seen(self.view, self.section, way or (0.0, MOST_HOPS + 1), node in self.trusted, standing)
+        return tuple(_candidate(advert, offer, seen) for offer in advert.models)
 
 
 class _Seen(NamedTuple):
