@@ -1,79 +1,80 @@
-"""Jobs from random origins, hop by hop through the real routing, admitted by the real slots, served in seeded times.
+"""Jobs from random origins: chosen by the real routing, pursued by the real machine, to one end each by their deadline.
 
-Follows dispatch.dispatcher at the origin and dispatch.inbound at every other hop; envelopes are written and read by
-dispatch.wire, retries are dispatch.course's. Not for links (network.py).
+Follows dispatch.dispatcher and dispatch.chase. Counterpart: desk.py, every node's side of what it serves and passes on.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import random
-from collections import Counter
-from dataclasses import dataclass
+from collections import Counter, deque
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from meshnode.config.dispatch import DispatchSection
 from meshnode.dispatch import wire as headers
-from meshnode.dispatch.course import Course
-from meshnode.dispatch.wire import Envelope
-from meshnode.errors import (
-    BadRequest,
-    DeadlineExceeded,
-    DecodeError,
-    EngineFailed,
-    NoPeerReachable,
-    Overloaded,
-    PeerFailed,
-    RequestError,
+from meshnode.dispatch.course import REDIRECTS, Course
+from meshnode.dispatch.pursuit import (
+    Answered,
+    Begin,
+    Drop,
+    Event,
+    Failed,
+    Fault,
+    Lose,
+    Pursuit,
+    Role,
+    Rules,
+    Try,
+    Why,
+    Win,
+    Woke,
 )
+from meshnode.errors import DeadlineExceeded, NoPeerReachable, Overloaded, PeerFailed, RequestError
 from meshnode.gossip.overlay_events import Requested
-from meshnode.model.job import Facts, Job
-from meshnode.routing import Attempt, Flight, LocalState
-from meshnode.slots import Admission, Ask, Granted, Leave, Load
+from meshnode.model.job import Facts, Job, Label, Wishes
+from meshnode.routing import Attempt, Flight, LocalState, Plan
+from meshnode.routing.load import busy_share
+from meshnode.slots import Load
+from tests.simulation.desk import CHUNKS, HOPS, SECTION, Desk, Said, Stream
 from tests.simulation.network import Wire
 
 if TYPE_CHECKING:
     from tests.simulation.node import SimNode
     from tests.simulation.world import World
 
-RETRIES = DispatchSection().retries
-HOPS = DispatchSection().hops
-
 LATE_S = 2.0
 """Every job ends this long after its deadline at the latest (requests.md §5)."""
 
+SENSITIVE = 0.15
+RACED = 0.1
+"""Shares of the jobs that only pinned nodes may serve, and that are raced."""
 
-@dataclass(slots=True, eq=False)
-class Stream:
-    """A job at one hop. `upstream` is the hop before, over `up`; `downstream` the one behind, over `down`."""
+HEDGED_AFTER_S = 1.5
+"""Too little is measured in a run to know what is unusually late, and hedges are what makes older attempts go on."""
 
-    node: SimNode
-    life: int
-    run: Run
-    up: Wire | None = None
-    upstream: Stream | None = None
-    down: Wire | None = None
-    downstream: Stream | None = None
-    model: str = ""
-    ticket: str = ""
-    over: bool = False
+_NOW_S = 1e-6
+"""Clocks are computed back and forth: woken a little late rather than early for nothing."""
 
 
 @dataclass(slots=True, eq=False)
 class Run:
-    """One job at its origin, until it ends."""
+    """One job at its origin, until it ends. `won` is the attempt that is delivered, `pieces` of it so far; `granted`
+    are the attempts that got a slot."""
 
     number: int
     job: Job
     node: SimNode
     life: int
-    course: Course
     asked_at: float
-    stream: Stream | None = None
-    attempt: Attempt | None = None
-    flight: Flight | None = None
-    answered: bool = False
-    grants: int = 0
+    until: float
+    pursuit: Pursuit | None = None
+    streams: dict[int, Stream] = field(default_factory=dict)
+    flights: dict[int, tuple[Attempt, Flight]] = field(default_factory=dict)
+    wakeup: float | None = None
+    last: RequestError | None = None
+    won: int = 0
+    pieces: int = 0
+    granted: set[int] = field(default_factory=set)
     ended: str = ""
 
 
@@ -87,270 +88,254 @@ class Jobs:
         self.outcomes: Counter[str] = Counter()
         self.served: Counter[int] = Counter()
         self.hops: Counter[int] = Counter()
-        self._streams: dict[SimNode, dict[Stream, None]] = {}
-        self._gates: dict[tuple[SimNode, int], dict[str, Admission]] = {}
-        self._waiting: dict[tuple[SimNode, str], Stream] = {}
-        self._tickets = 0
+        self.roles: Counter[str] = Counter()
+        self.expired = 0
+        self.superseded = 0
+        self._desks: dict[SimNode, Desk] = {}
+        self._asked: dict[tuple[SimNode, int], list[float]] = {}
+        self._retried: dict[tuple[SimNode, int], list[float]] = {}
 
-    # The origin, as dispatch.dispatcher.
+    def desk(self, node: SimNode) -> Desk:
+        """What this life of a node keeps."""
+        found = self._desks.get(node)
+        if found is None or found.life != node.life:
+            found = self._desks[node] = Desk(self, node, node.life)
+        return found
+
+    # The origin, as dispatch.dispatcher and dispatch.chase.
 
     def ask(self, node: SimNode, model: str, patience_s: float) -> None:
         """A client of `node` asks."""
-        now = node.clock()
+        now, rng = node.clock(), self.rng
         number = len(self.runs)
-        facts = Facts(model, prompt_tokens=self.rng.randrange(50, 2000), max_tokens=100)
-        job = Job(f"job{number}", "/v1/chat/completions", b"", facts, node.id, now + patience_s, hops_left=HOPS)
-        plan = node.router.consider(job, node.view(), self._local(node), self.rng, now)
-        course = Course(plan, HOPS, 1 + RETRIES, node.router, node.view, node.links.get)  # type: ignore[arg-type]
-        run = Run(number, job, node, node.life, course, self.world.loop.now)
+        facts = Facts(model, stream=True, prompt_tokens=rng.randrange(50, 2000), max_tokens=100)
+        label = Label.SENSITIVE if rng.random() < SENSITIVE else Label.INTERNAL
+        wishes = Wishes(fanout=rng.choice((2, 3)) if rng.random() < RACED else 1)
+        job = Job(
+            f"job{number}", "/v1/chat/completions", b"", facts, node.id, now + patience_s,
+            hops_left=HOPS, label=label, wishes=wishes,
+        )  # fmt: skip
+        plan = node.router.consider(job, node.view(), self._local(node), rng, now)
+        run = Run(number, job, node, node.life, self.world.loop.now, self.world.loop.now + patience_s)
         self.runs.append(run)
         if plan.refusal is not None:
             self._end(run, plan.refusal.code)
             return
+        self._asked.setdefault((node, node.life), []).append(now)
+        run.pursuit = self._pursuit(run, plan)
         node.after(patience_s, self._too_late, run)
-        self._next(run, NoPeerReachable("nobody was left to ask"))
+        self._pursue(run, Begin())
 
-    def _next(self, run: Run, last: RequestError) -> None:
-        node = run.node
-        while (attempt := run.course.next()) is not None:
-            now = node.clock()
-            run.attempt, run.flight = attempt, node.router.started(attempt, run.job.facts.prompt_tokens, now)
-            run.stream = stream = self._stream(node, run)
-            sent = dataclasses.replace(run.job, id=f"{run.job.id}.{node.number}.{node.life}")
-            envelope = headers.envelope_of(sent, run.course.number, attempt.node, now)
-            if attempt.node == node.id:
-                self._serve(stream, envelope)
-                return
-            link = node.links.get(attempt.path[1])
-            node.overlay_event(Requested(attempt.node))
-            if link is not None and not any(link.parted):
-                self._send(stream, link, envelope)
-                return
-            self._learn(run, last := PeerFailed("the link is gone"))
-        self._end(run, last.code)
+    def _pursuit(self, run: Run, plan: Plan) -> Pursuit:
+        node, job, desk = run.node, run.job, self.desk(run.node)
+        many = 1 if job.label is Label.SENSITIVE else job.wishes.fanout
+        router, view, most = node.router, node.view, max(1 + SECTION.retries, many)
+        course = Course(plan, HOPS, most, router, view, node.links.get)  # type: ignore[arg-type]
+        hedged = job.facts.prompt_tokens <= SECTION.hedge_prompt_tokens and job.label is not Label.SENSITIVE
+        rules = Rules(
+            many,
+            lambda _: HEDGED_AFTER_S if hedged else None,
+            lambda: busy_share(plan, view(), router.known.measurements, self._local(node), node.clock()),
+            SECTION.hedge_load,
+            SECTION.backoff_s,
+            lambda attempt: attempt.node != node.id,
+        )
+        return Pursuit(course, rules, desk.retries, desk.hedges, self.rng)
 
-    def _answer(self, run: Run, stream: Stream, what: RequestError | str) -> None:
-        """The first bytes, the end or an error came back. What a hop of an older attempt says is nobody's."""
-        if run.stream is not stream or run.ended or run.flight is None:
+    def _pursue(self, run: Run, event: Event) -> None:
+        pursuit, node = run.pursuit, run.node
+        assert pursuit is not None
+        events = deque([event])
+        while events:
+            for command in pursuit.handle(events.popleft(), node.clock()):
+                match command:
+                    case Try():
+                        failed = self._try(run, command)
+                        if failed is not None:
+                            events.append(failed)
+                    case Drop(number):
+                        node.router.cancelled(run.flights[number][1], node.clock())
+                        self._let_go(run.streams.pop(number))
+                    case Win(number):
+                        run.won = number
+                        node.router.first_token(run.flights[number][1], node.clock())
+                    case Lose(why):
+                        error = run.last or NoPeerReachable("nobody was left to ask")
+                        self._end(run, "budget" if why is Why.BUDGET else error.code)
+        wakeup = pursuit.next_wakeup() if not pursuit.ended else None
+        if wakeup is not None and wakeup != run.wakeup:
+            run.wakeup = wakeup
+            node.after(max(0.0, wakeup - node.clock()) + _NOW_S, self._woke, run, wakeup)
+
+    def _woke(self, run: Run, wakeup: float) -> None:
+        if not run.ended and run.wakeup == wakeup:
+            run.wakeup = None
+            self._pursue(run, Woke())
+
+    def _try(self, run: Run, order: Try) -> Failed | None:
+        """Ask; what there is instead of an answer where there is no way."""
+        node, attempt, now = run.node, order.attempt, run.node.clock()
+        self.roles[order.role.value] += 1
+        if order.role is Role.RETRY:
+            self._retried.setdefault((node, node.life), []).append(now)
+        flight = node.router.started(attempt, run.job.facts.prompt_tokens, now, at_once=order.at_once)
+        run.flights[order.number] = attempt, flight
+        desk = self.desk(node)
+        stream = run.streams[order.number] = desk.stream(run, order.number)
+        sent = dataclasses.replace(run.job, id=f"{run.job.id}.{node.number}.{node.life}")
+        envelope = headers.envelope_of(sent, order.number, attempt.node, now, at_once=order.at_once)
+        if attempt.node == node.id:
+            desk.serve(stream, envelope, fenced=False)
+            return None
+        link = node.links.get(attempt.path[1])
+        node.overlay_event(Requested(attempt.node))
+        if link is not None and not any(link.parted):
+            desk.send(stream, link, envelope)
+            return None
+        desk.close(stream, answered=True)
+        return self._failed(run, order.number, PeerFailed("the link is gone"))
+
+    def answer(self, stream: Stream, said: Said) -> None:
+        """Something of an attempt is here. What a hop of an older attempt says is nobody's."""
+        run, number = stream.run, stream.attempt
+        if run.ended or run.streams.get(number) is not stream:
             return
         node, now = run.node, run.node.clock()
-        if what == "first":
-            node.router.first_token(run.flight, now)
-            run.answered = True
-        elif what == "done":
-            node.router.finished(run.flight, 100, now)
-            self._end(run, "ok")
-        elif isinstance(what, RequestError):
-            self._learn(run, what)
-            if run.answered or not what.elsewhere:
-                self._end(run, f"cut: {what.code}" if run.answered else what.code)
-            else:
-                self._next(run, what)
-
-    def _learn(self, run: Run, error: RequestError) -> None:
-        router, now = run.node.router, run.node.clock()
-        assert run.flight is not None and run.attempt is not None
-        if isinstance(error, Overloaded):
-            router.refused(run.flight, error.retry_after_s, now)
-        elif error.elsewhere:
-            router.failed(run.flight, now)
+        attempt, flight = run.flights[number]
+        if said.attempt != number:
+            self.world.watch.broken(f"job {run.number}: attempt {said.attempt} answers attempt {number}")
+        if said.load is not None and attempt.node != node.id:
+            node.router.reported(attempt.node, attempt.model, said.load, now)
+        if said.error is None:
+            self._piece(run, number, said)
+        elif run.won == number:
+            self._learn(run, flight, said.error)
+            self._end(run, f"cut: {said.error.code}")
         else:
-            router.cancelled(run.flight, now)
-        if error.elsewhere and not run.answered:
-            run.course.failed(run.attempt)
+            del run.streams[number]
+            self._pursue(run, self._failed(run, number, said.error))
+
+    def _piece(self, run: Run, number: int, said: Said) -> None:
+        if not run.won:
+            self._pursue(run, Answered(number))
+        if run.won != number:
+            self.world.watch.broken(f"job {run.number} is told attempt {number} besides {run.won}")
+        if said.index != run.pieces:
+            self.world.watch.broken(f"job {run.number} gets piece {said.index} in place of {run.pieces}")
+        run.pieces += 1
+        if run.pieces == CHUNKS:
+            run.node.router.finished(run.flights[number][1], 100, run.node.clock())
+            self._end(run, "ok")
+
+    def _failed(self, run: Run, number: int, error: RequestError) -> Failed:
+        self._learn(run, run.flights[number][1], error)
+        if run.last is None or run.last.elsewhere:
+            run.last = error
+        full = isinstance(error, Overloaded)
+        return Failed(number, Fault.FULL if full else Fault.BROKEN if error.elsewhere else Fault.FINAL)
+
+    def _learn(self, run: Run, flight: Flight, error: RequestError) -> None:
+        router, now = run.node.router, run.node.clock()
+        if isinstance(error, Overloaded):
+            router.refused(flight, error.retry_after_s, now)
+        elif error.elsewhere:
+            router.failed(flight, now)
+        else:
+            router.cancelled(flight, now)
 
     def _too_late(self, run: Run) -> None:
-        if not run.ended and run.stream is not None and run.flight is not None:
-            run.node.router.failed(run.flight, run.node.clock())
-            self._cancel(run.stream)
-            self._end(run, DeadlineExceeded.code)
+        """Its time is over. So short a deadline is its client's haste, and no fault of a server."""
+        if run.ended:
+            return
+        now = run.node.clock()
+        for _, flight in run.flights.values():
+            run.node.router.cancelled(flight, now)
+        self._end(run, DeadlineExceeded.code)
+
+    def _let_go(self, stream: Stream) -> None:
+        if stream.life == stream.node.life:
+            self.desk(stream.node).cancel(stream)
 
     def _end(self, run: Run, outcome: str) -> None:
         if run.ended:
             self.world.watch.broken(f"job {run.number} ended twice: {run.ended}, {outcome}")
         run.ended = outcome
+        for stream in run.streams.values():
+            self._let_go(stream)
         self.outcomes[outcome] += 1
-        late_s = self.world.loop.now - run.asked_at
-        self.world.watch.tell(f"job {run.number} of n{run.node.number}: {outcome} after {late_s:.2f} s")
+        now, node = self.world.loop.now, run.node
+        self.world.watch.tell(f"job {run.number} of n{node.number}: {outcome} after {now - run.asked_at:.2f} s")
+        if now > run.until + LATE_S and node.life == run.life and node.thawed_at < run.asked_at:
+            self.world.watch.broken(
+                f"job {run.number} of n{node.number} ended {now - run.until:.2f} s after its deadline"
+            )
 
-    # Every other hop, as dispatch.inbound.
+    # What links bring, and their ends.
 
-    def _send(self, stream: Stream, link: Wire, envelope: Envelope) -> None:
-        stream.down = link
-        what = (stream, headers.write(envelope, stream.node.id))
-        self.world.network.send(link, stream.node, self._arrive, what)
-
-    def _arrive(self, node: SimNode, link: Wire, what: tuple[Stream, headers.Headers]) -> None:
-        upstream, written = what
+    def arrive(self, node: SimNode, link: Wire, what: tuple[Stream, headers.Headers]) -> None:
+        """A job."""
         node.heard(link)
-        if link.closed[link.end(node)]:
-            return
-        stream = upstream.downstream = self._stream(node, upstream.run)
-        stream.up, stream.upstream = link, upstream
-        try:
-            envelope = headers.read(written)
-            self._check(node, link, envelope)
-            if node in self.world.black_holes:
-                return
-            if envelope.target == node.id:
-                self._serve(stream, envelope)
-            else:
-                self._pass_on(stream, envelope)
-        except DecodeError as error:
-            self._refuse(stream, BadRequest(str(error)))
-        except RequestError as error:
-            self._refuse(stream, error)
+        if not link.closed[link.end(node)]:
+            self.desk(node).arrived(link, *what)
 
-    def _check(self, node: SimNode, link: Wire, envelope: Envelope) -> None:
-        if envelope.path[-1] != link.peer(node).id:
-            raise BadRequest("the path does not end with the sender")
-        if node.id in envelope.path:
-            raise NoPeerReachable("a loop")
-        if not node.seen.first((envelope.origin, envelope.id, envelope.attempt), node.clock()):
-            raise BadRequest("this attempt has been here before")
-        path = (*envelope.path, node.id)
-        if len(set(path)) != len(path) or len(path) > HOPS + 1:
-            self.world.watch.broken(f"job {envelope.id} took the path {[other.short for other in path]}")
-
-    def _pass_on(self, stream: Stream, envelope: Envelope) -> None:
-        node = stream.node
-        hop = node.router.next_hop(node.view(), envelope.target, envelope.path, envelope.hops_left)
-        link = node.links.get(hop) if hop is not None else None
-        if link is None or any(link.parted):
-            raise NoPeerReachable("there is no path")
-        self._send(stream, link, envelope)
-
-    def _serve(self, stream: Stream, envelope: Envelope) -> None:
-        node, model = stream.node, stream.run.job.facts.model
-        gate = self._gates_of(node).get(model)
-        if gate is None:
-            self._refuse(stream, EngineFailed("no engine here"))
-            return
-        self._tickets += 1
-        stream.ticket, stream.model = f"t{self._tickets}", model
-        self.hops[len(envelope.path)] += 1
-        self._waiting[node, stream.ticket] = stream
-        self._admit(
-            node, model, gate, Ask(stream.ticket, node.clock() + envelope.remaining_s, owner=str(envelope.origin))
-        )
-
-    def _admit(self, node: SimNode, model: str, gate: Admission, event: Ask | Leave) -> None:
-        for command in gate.handle(event, node.clock()):
-            stream = self._waiting[node, command.ticket]
-            if isinstance(command, Granted):
-                stream.run.grants += 1
-                self.served[node.number] += 1
-                first_s, whole_s = self.world.service_s(node)
-                node.after(first_s, self._progress, stream, "first")
-                node.after(first_s + whole_s, self._progress, stream, "done")
-            else:
-                del self._waiting[node, command.ticket]
-                stream.ticket = ""
-                self._refuse(stream, Overloaded(command.reason, retry_after_s=command.retry_after_s))
-
-    def _progress(self, stream: Stream, what: str) -> None:
-        if stream.over or not stream.ticket:
-            return
-        if what == "done":
-            self._leave(stream)
-        self._up(stream, what)
-
-    def _leave(self, stream: Stream) -> None:
-        """Give the slot, or the place in the queue, back."""
-        node, ticket = stream.node, stream.ticket
-        stream.ticket = ""
-        if ticket and self._waiting.pop((node, ticket), None) is not None:
-            self._admit(node, stream.model, self._gates_of(node)[stream.model], Leave(ticket))
-
-    def _refuse(self, stream: Stream, error: RequestError) -> None:
-        self._up(stream, error)
-
-    def _up(self, stream: Stream, what: RequestError | str) -> None:
-        """Hand an answer to the hop before; at the origin, to the run."""
-        if what != "first":
-            self._close(stream)
-        if stream.upstream is None:
-            self._answer(stream.run, stream, what)
-        elif stream.up is not None and not stream.up.closed[stream.up.end(stream.node)]:
-            self.world.network.send(stream.up, stream.node, self._answered, (stream.upstream, what))
-
-    def _answered(self, node: SimNode, link: Wire, what: tuple[Stream, RequestError | str]) -> None:
-        stream, said = what
+    def told(self, node: SimNode, link: Wire, what: tuple[Stream, Said]) -> None:
+        """What came of one."""
         node.heard(link)
-        if not stream.over and stream.down is link:
-            self._up(stream, said)
+        self.desk(node).hear(link, *what)
 
-    # Leaving.
+    def cancelled(self, node: SimNode, link: Wire, upstream: Stream) -> None:
+        """It is not wanted any more."""
+        if upstream.downstream is not None:
+            self.desk(node).cancel(upstream.downstream)
 
     def cut(self, node: SimNode, link: Wire) -> None:
-        """A link of `node` ended: what came over it is cancelled, what went over it has failed."""
-        for stream in [one for one in self._streams.get(node, ()) if link in (one.up, one.down)]:
-            if stream.up is link:
-                self._cancel(stream)
-            elif not stream.over:
-                self._up(stream, PeerFailed("the link was lost"))
+        """A link of `node` ended."""
+        self.desk(node).cut(link)
 
     def on(self, node: SimNode, link: Wire) -> int:
         """How many jobs use a link of `node`."""
-        return sum(link in (stream.up, stream.down) for stream in self._streams.get(node, ()))
+        return sum(link in (stream.up, stream.down) for stream in self.desk(node).streams.values())
 
     def died(self, node: SimNode) -> None:
         """A node's life has ended, and its clients with it."""
-        self._streams.pop(node, None)
-        for key in [key for key in self._waiting if key[0] is node]:
-            del self._waiting[key]
+        self._desks.pop(node, None)
         for run in self.runs:
             if run.node is node and not run.ended:
+                run.streams.clear()
                 self._end(run, "its origin died")
 
-    def _cancel(self, stream: Stream) -> None:
-        """Nobody wants the answer: from here to the server all is given back."""
-        if stream.over:
-            return
-        self._leave(stream)
-        self._close(stream)
-        if stream.down is not None and not stream.down.closed[stream.down.end(stream.node)]:
-            self.world.network.send(stream.down, stream.node, self._cancelled, stream)
-
-    def _cancelled(self, node: SimNode, link: Wire, upstream: Stream) -> None:
-        if upstream.downstream is not None:
-            self._cancel(upstream.downstream)
-
-    def _stream(self, node: SimNode, run: Run) -> Stream:
-        stream = Stream(node, node.life, run)
-        self._streams.setdefault(node, {})[stream] = None
-        return stream
-
-    def _close(self, stream: Stream) -> None:
-        stream.over = True
-        self._streams.get(stream.node, {}).pop(stream, None)
-
-    def _gates_of(self, node: SimNode) -> dict[str, Admission]:
-        key = (node, node.life)
-        if key not in self._gates:
-            self._gates[key] = {offer.name: Admission(offer.slots, 8) for offer in node.engines}
-        return self._gates[key]
-
     def loads(self, node: SimNode) -> list[Load]:
-        """What each engine of a node has to do now; a liar says: nothing."""
-        gates = self._gates_of(node)
-        if node in self.world.liars:
-            return [Load(64, 0, 0, 0.0) for _ in gates]
-        return [gate.snapshot(node.clock()) for gate in gates.values()]
+        """What each engine of a node has to do, by its own word."""
+        return self.desk(node).loads()
 
     def _local(self, node: SimNode) -> LocalState:
-        return LocalState(dict(zip(self._gates_of(node), self.loads(node), strict=True)))
+        desk = self.desk(node)
+        return LocalState(dict(zip(desk.gates, desk.loads(), strict=True)))
+
+    # What must hold after the last deadline.
 
     def check(self) -> None:
-        """After the last deadline: every job has ended, no slot is held, nothing ran more often than it was tried."""
+        """Every job has ended, nothing is held, nothing ran more often than it was tried, retries kept to budget."""
+        watch = self.world.watch
         for run in self.runs:
+            made = run.pursuit.made if run.pursuit is not None else 0
             if not run.ended:
-                self.world.watch.broken(f"job {run.number} of n{run.node.number} never ended")
-            if run.grants > max(1, run.course.number):
-                self.world.watch.broken(f"job {run.number} ran {run.grants} times in {run.course.number} attempts")
-        for (node, life), gates in self._gates.items():
-            if node.up and node.life == life and not node.frozen and node.honest:
-                for model, gate in gates.items():
-                    load = gate.snapshot(node.clock())
-                    if load.busy or load.queued:
-                        self.world.watch.broken(f"n{node.number} still holds {load.busy} slots of {model}")
+                watch.broken(f"job {run.number} of n{run.node.number} never ended")
+            if made > 1 + SECTION.retries + REDIRECTS:
+                watch.broken(f"job {run.number} was tried {made} times")
+            if not run.granted <= set(range(1, made + 1)):
+                watch.broken(f"job {run.number} ran as attempts {run.granted} of {made}")
+        for node, desk in self._desks.items():
+            if node.up and node.life == desk.life and not node.frozen and node.honest and (held := desk.held()):
+                watch.broken(f"n{node.number} still holds {held}")
+        for (node, life), retried in self._retried.items():
+            self._within_budget(node, retried, self._asked[node, life])
+
+    def _within_budget(self, node: SimNode, retried: list[float], asked: list[float]) -> None:
+        """A window is counted in pieces, the oldest of which may be forgotten before its time."""
+        window_s = SECTION.retry_window_s
+        for at in retried:
+            many = sum(at - 0.9 * window_s < other <= at for other in retried)
+            of = sum(at - window_s <= other <= at for other in asked)
+            if many > max(SECTION.retry_floor_per_s * window_s, SECTION.retry_share * of):
+                self.world.watch.broken(f"n{node.number} made {many} retries for {of} requests within {window_s:g} s")

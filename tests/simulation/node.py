@@ -83,6 +83,8 @@ class SimNode:
         self.honest = True
         self.slow = 1.0
         self.engines: tuple[ModelOffer, ...] = ()
+        self.thawed_at = float("-inf")
+        self.pinned: frozenset[NodeId] = frozenset()
         self.life = 0
         self.incarnation = 0
         self._remembered: dict[NodeId, tuple[str, ...]] = {}
@@ -161,6 +163,7 @@ class SimNode:
     def thaw(self) -> None:
         """Go on: what came meanwhile is waiting."""
         self.frozen = False
+        self.thawed_at = self.world.loop.now
         self.world.network.reassess()
         calls, self._thawed = self._thawed, []
         for call, args in calls:
@@ -349,7 +352,7 @@ class SimNode:
             adverts[self.id] = self.told
             doubted = self.gossip.suspected
             links = {peer: 2 * wire.one_way_s for peer, wire in self.links.items() if peer not in doubted}
-            self._view = View(self.id, adverts, links, self.version)
+            self._view = View(self.id, adverts, links, self.version, pinned=self.pinned)
         return self._view
 
     def acquainted(self) -> None:

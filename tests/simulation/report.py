@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
 from statistics import median
 
@@ -17,7 +18,7 @@ def one(outcome: Outcome) -> str:
     per = setup.nodes * outcome.virtual_s or 1.0
     spread = ", ".join(f"{s:.2f} s" if s is not None else "never" for s in outcome.converged_s) or "not measured"
     sent = ", ".join(f"{kind} {size / per:.0f}" for kind, size in outcome.bytes.most_common())
-    ended = ", ".join(f"{how} {count}" for how, count in outcome.outcomes.most_common()) or "none"
+    ended = _counted(outcome.outcomes)
     lines = [
         f"seed {setup.seed}, {setup.nodes} nodes: {outcome.virtual_s:.0f} s of virtual time in {outcome.cpu_s:.1f} s,"
         f" {outcome.events} events ({outcome.events / max(outcome.cpu_s, 1e-9):,.0f}/s), {outcome.frames} frames",
@@ -25,7 +26,7 @@ def one(outcome: Outcome) -> str:
         f"  bytes per node and second: {sum(outcome.bytes.values()) / per:.0f} ({sent})",
         f"  alive but not seen, at most: {outcome.unseen_s:.0f} s {outcome.unseen}".rstrip(),
         f"  connected again after the faults: {outcome.whole_s:.0f} s",
-        f"  jobs: {ended}",
+        f"  jobs: {ended}; asked as {_counted(outcome.tries)}",
     ]
     if outcome.liars_share:
         lines.append(f"  served by liars: {outcome.liars_share:.1%}")
@@ -36,6 +37,10 @@ def one(outcome: Outcome) -> str:
     if outcome.unknown:
         lines.append(f"  commands nobody performs: {dict(outcome.unknown)}")
     return "\n".join(lines)
+
+
+def _counted(what: Counter[str]) -> str:
+    return ", ".join(f"{how} {count}" for how, count in what.most_common()) or "none"
 
 
 def failed(outcome: Outcome) -> str:
@@ -53,6 +58,7 @@ def many(outcomes: Sequence[Outcome], wall_s: float) -> str:
     per = [sum(o.bytes.values()) / (nodes * o.virtual_s) for o in outcomes if o.virtual_s]
     worst = max(outcomes, key=lambda outcome: outcome.unseen_s)
     ended = sum((outcome.outcomes for outcome in outcomes), start=type(outcomes[0].outcomes)())
+    tries = sum((outcome.tries for outcome in outcomes), start=type(outcomes[0].tries)())
     events = sum(outcome.events for outcome in outcomes)
     fingerprint = hashlib.sha256(" ".join(outcome.fingerprint for outcome in outcomes).encode()).hexdigest()[:16]
     return "\n".join(
@@ -65,7 +71,8 @@ def many(outcomes: Sequence[Outcome], wall_s: float) -> str:
             f"  bytes per node and second: {median(per or [0]):.0f} in the middle, {max(per, default=0):.0f} at most",
             f"  alive but not seen, at most: {worst.unseen_s:.0f} s {worst.unseen} (seed {worst.setup.seed})",
             f"  connected again after the faults: {max(outcome.whole_s for outcome in outcomes):.0f} s at most",
-            "  jobs: " + ", ".join(f"{how} {count}" for how, count in ended.most_common()),
+            f"  jobs: {_counted(ended)}",
+            f"  asked as: {_counted(tries)}",
             f"  fingerprint of all that happened, the same for the same seeds and code: {fingerprint}",
         ]
     )

@@ -89,6 +89,7 @@ class Outcome:
     unseen_s: float = 0.0
     unseen: str = ""
     liars_share: float = 0.0
+    tries: Counter[str] = field(default_factory=Counter)
     proofs: list[str] = field(default_factory=list)
     violations: Counter[str] = field(default_factory=Counter)
     fingerprint: str = ""
@@ -193,6 +194,7 @@ def _gather(world: World, outcome: Outcome) -> None:
     outcome.outcomes = jobs.outcomes
     outcome.converged_s = [probe.done_at - probe.since if probe.done_at is not None else None for probe in watch.probes]
     outcome.unseen_s, outcome.unseen = watch.longest_unseen_s, watch.longest_unseen
+    outcome.tries = jobs.roles + Counter({"lease ran out": jobs.expired, "older stopped": jobs.superseded})
     served = sum(jobs.served.values())
     outcome.liars_share = sum(jobs.served[liar.number] for liar in world.liars) / served if served else 0.0
     for culprit, holders in watch.proofs.items():

@@ -26,6 +26,9 @@ from tests.simulation.watch import Watch
 
 MODELS = ("m0", "m1", "m2", "m3")
 
+PATIENT = 1 / 3
+"""Share of the jobs."""
+
 LARGE = 200
 """Above it fewer nodes are looked at in samples, and more rarely."""
 
@@ -68,6 +71,7 @@ class World:
             some = BARE_PEERS if count > BARE else 1
             others = {self.rng.randrange(number) for _ in range(some)} if number else ()
             self.add(number, tuple(address_of(other) for other in sorted(others)))
+        self._pin()
 
     def add(self, key: int, peers: tuple[str, ...]) -> SimNode:
         """One more node, which bears the `key`th key."""
@@ -101,6 +105,15 @@ class World:
             models=engines,
             price_micro_per_mtok=cost,
         )
+
+    def _pin(self) -> None:
+        """Every node pins half of the others, as people do with machines that they know; where there are very many, all
+        pin the same half."""
+        rng, many = random.Random(f"pins {self.seed}"), len(self.nodes) > LARGE
+        ids = sorted({node.id for node in self.nodes})
+        pinned = frozenset(rng.sample(ids, len(ids) // 2))
+        for node in self.nodes:
+            node.pinned = pinned if many else frozenset(rng.sample(ids, len(ids) // 2))
 
     def boot(self, node: SimNode, *, forgotten: bool = False) -> None:
         """Start a node's next life."""
@@ -207,11 +220,12 @@ class World:
         return (0.05 + self.rng.expovariate(5.0)) * slow, self.rng.expovariate(1.0) * slow
 
     def traffic(self, start_s: float, stop_s: float, per_s: float, patience_s: float) -> None:
-        """Jobs from random nodes."""
+        """Jobs from random nodes. Clients of a third are as patient as the run is long: leases run out meanwhile."""
         at = start_s if per_s else stop_s
         while per_s and (at := at + self.rng.expovariate(per_s)) < stop_s:
             number, model = self.rng.randrange(len(self.nodes)), self.rng.choice(MODELS)
-            self.loop.at(at, self._ask, number, model, patience_s)
+            longer_s = stop_s - at if self.rng.random() < PATIENT else 0.0
+            self.loop.at(at, self._ask, number, model, patience_s + longer_s)
 
     def _ask(self, number: int, model: str, patience_s: float) -> None:
         node = self.nodes[number]
