@@ -11,7 +11,7 @@ SEED   ?= 1
 FAULTS ?= 60
 REQUESTS ?= 2000
 
-.PHONY: run test fuzz check format bench admission load simulate faults mutants clean
+.PHONY: run test fuzz check format bench life admission load simulate faults mutants clean
 
 $(VENV)/.run: pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -50,6 +50,9 @@ format: $(VENV)/.dev
 
 bench: $(VENV)/.dev          ## measure the node against the engine itself; PEERS=1 adds LiteLLM
 	$(BIN)/python -m benchmarks $(if $(PEERS),--peers) $(ARGS)
+
+life: $(VENV)/.dev            ## what a request costs: choosing, stage by stage; AGAINST=DIR beside another checkout
+	$(BIN)/python -m benchmarks.life $(if $(AGAINST),--against $(AGAINST)) $(ARGS)
 
 admission: $(VENV)/.dev       ## 10^6 requests through the admission machine: waits in each tier, shares, CPU
 	$(BIN)/python -m benchmarks.admission $(ARGS)

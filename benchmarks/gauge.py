@@ -33,6 +33,12 @@ def cpu_s(pid: int) -> float:
     return cpu_ticks(Path(f"/proc/{pid}/stat").read_text()) / os.sysconf("SC_CLK_TCK")
 
 
+def cpu_ns(pid: int) -> int:
+    """The same in nanoseconds, as the scheduler counts them: for short loads."""
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks)
+
+
 def resident_mb(pid: int) -> float:
     """Resident memory in MB (10^6 bytes)."""
     return resident_kb(Path(f"/proc/{pid}/status").read_text()) * 1024 / 1e6

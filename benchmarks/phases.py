@@ -92,7 +92,7 @@ def run(program: Path, phase: Phase, port: int, pids: Mapping[str, int], cores: 
     settle(pids)
     before = _cpu_s(pids)
     with gauge.peak_resident(pids) as peaks:
-        said = _load(program, phase, port, cores)
+        said = put(program, phase, port, cores)
     work = said[phase.unit]
     used = {name: after - before[name] for name, after in _cpu_s(pids).items()}
     cpu_us = {name: seconds / work * 1e6 for name, seconds in used.items()} if work else {}
@@ -114,7 +114,8 @@ def _cpu_s(pids: Mapping[str, int]) -> dict[str, float]:
     return {name: gauge.cpu_s(pid) for name, pid in pids.items()}
 
 
-def _load(program: Path, phase: Phase, port: int, cores: set[int]) -> dict[str, Any]:
+def put(program: Path, phase: Phase, port: int, cores: set[int]) -> dict[str, Any]:
+    """Put one load on one port; what the generator says of it. Raises BenchError."""
     everywhere = os.sched_getaffinity(0)
     try:
         os.sched_setaffinity(0, cores)  # the child inherits it

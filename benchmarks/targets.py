@@ -96,9 +96,11 @@ def engine(tools: Tools, directory: Path) -> Iterator[Target]:
 
 
 @contextmanager
-def mesh(plan: MeshPlan, engine_port: int, directory: Path) -> Iterator[Target]:
-    """All nodes of a plan, joined, with an answer already come through the entry."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("MESHNODE_")}
+def mesh(
+    plan: MeshPlan, engine_port: int, directory: Path, surroundings: Mapping[str, str] = os.environ
+) -> Iterator[Target]:
+    """All nodes of a plan, joined, with an answer already come through the entry. `surroundings`: the environment."""
+    environment = {name: value for name, value in surroundings.items() if not name.startswith("MESHNODE_")}
     environment["MESHNODE_ENGINE__DEFAULT_SLOTS"] = ENGINE_SLOTS
     environment["MESHNODE_MESH__RELAY_CLASS"] = plan.relay_class
     ports = {node.name: free_port() for node in plan.nodes}
@@ -109,8 +111,8 @@ def mesh(plan: MeshPlan, engine_port: int, directory: Path) -> Iterator[Target]:
             home = directory / plan.name / node.name
             home.mkdir(parents=True, mode=0o700)  # a node refuses a home that others may read
             if node.joins is not None:
-                token = _meshnode(["invite", "--home", str(home.parent / node.joins)], environment)
-                _meshnode(["join", token, "--home", str(home)], environment)
+                token = _meshnode(["invite", "--home", str(home.parent / node.joins)], environment, home)
+                _meshnode(["join", token, "--home", str(home)], environment, home)
             began = time.monotonic()
             command = up_command(node, home, ports[node.name], engine_port)
             child = stack.enter_context(running(f"{plan.name}-{node.name}", command, directory, environment))
@@ -141,10 +143,12 @@ def up_command(node: NodePlan, home: Path, api_port: int, engine_port: int) -> l
     return [*command, *(["--engine-url", f"http://127.0.0.1:{engine_port}"] if node.engine else ["--engines", "none"])]
 
 
-def _meshnode(arguments: list[str], environment: Mapping[str, str]) -> str:
+def _meshnode(arguments: list[str], environment: Mapping[str, str], directory: Path) -> str:
     command = [sys.executable, "-m", "meshnode", *arguments]
     try:
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=READY_S, check=False)
+        done = subprocess.run(
+            command, env=environment, cwd=directory, capture_output=True, text=True, timeout=READY_S, check=False
+        )
     except subprocess.TimeoutExpired as error:
         raise BenchError(f"meshnode {arguments[0]} did not end within {READY_S:.0f} s") from error
     if done.returncode:

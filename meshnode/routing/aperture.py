@@ -8,9 +8,10 @@ same. Not for who may serve (eligible) nor for how good each is (score).
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 from heapq import nsmallest
+from operator import attrgetter
 from random import Random
 from typing import NamedTuple
 
@@ -22,8 +23,8 @@ from meshnode.routing.offers import Candidate
 WIDE = 128
 """Up to so many servers of a model all are looked at."""
 
-SHARE = 48
-"""About so many are drawn of more."""
+SHARE = 32
+"""So many are drawn of more, or a part more."""
 
 WIDER = 4
 """So many times as many are drawn where of those before too few may serve."""
@@ -110,19 +111,31 @@ class Aperture:
 class _Crowd:
     """The servers of one model, in the order of their ids; `parts`, `places` and `own` hold places in it."""
 
-    __slots__ = ("candidates", "fresh", "leaders", "own", "parts", "places")
+    __slots__ = ("_nodes", "candidates", "fresh", "leaders", "own", "parts", "places")
 
     def __init__(self, candidates: list[Candidate], before: _Crowd | None) -> None:
         self.candidates = candidates
         self.leaders: tuple[NodeId, ...] = before.leaders if before is not None else ()
         self.fresh: tuple[NodeId, ...] = before.fresh if before is not None else ()
         self.own = [place for place, one in enumerate(candidates) if not one.hops]
-        self.places = {one.node: place for place, one in enumerate(candidates)}
-        many = 1 << (len(candidates).bit_length() - 4)
-        # By how many there are only roughly, so that two nodes that do not know quite the same part them alike.
-        self.parts: Sequence[list[int]] = [[] for _ in range(many)]
-        for place, one in enumerate(candidates):
-            self.parts[one.lot % many].append(place)
+        self._nodes = list(map(attrgetter("node"), candidates))
+        self.places: dict[NodeId, int]
+        self.parts: list[list[int]]
+        if before is not None and before._nodes == self._nodes:
+            # Most changes of a mesh bring no server of a model and take none away.
+            self.parts, self.places = before.parts, before.places
+            return
+        self.places = {node: place for place, node in enumerate(self._nodes)}
+        self.parts = _parted(candidates)
+
+
+def _parted(candidates: list[Candidate]) -> list[list[int]]:
+    many = 1 << (len(candidates).bit_length() - 4)
+    # By how many there are only roughly, so that two nodes that do not know quite the same part them alike.
+    parts: list[list[int]] = [[] for _ in range(many)]
+    for place, one in enumerate(candidates):
+        parts[one.lot % many].append(place)
+    return parts
 
 
 def _drawn(parts: int, many: int, lots: Lots) -> list[int]:

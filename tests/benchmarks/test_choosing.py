@@ -18,6 +18,8 @@ def test_every_candidate_is_eligible() -> None:
 
 
 def test_the_table_says_what_is_met() -> None:
-    lines = choosing_table(Choosing({"a": 999.0, "b": 1001.0})).splitlines()
+    lines = choosing_table(
+        Choosing({"a": {10: 1.0, 100: 2.0, 1000: 999.0}, "b": {10: 1.0, 100: 2000.0, 1000: 1001.0}})
+    ).splitlines()
     assert "pass" in lines[2]
     assert "miss" in lines[3]

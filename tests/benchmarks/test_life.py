@@ -1,0 +1,13 @@
+"""The stages of a local request are all there, in an order that makes sense."""
+
+from __future__ import annotations
+
+from benchmarks import stages
+
+
+def test_each_stage_takes_some_time_and_the_whole_takes_most() -> None:
+    found = stages.measure(quick=True).us
+    assert all(us > 0 for us in found.values())
+    assert list(found)[-1] == "the whole request"
+    lines = stages.stages_table(stages.Stages(found)).splitlines()
+    assert len(lines) == len(found) + 2
