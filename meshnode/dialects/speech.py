@@ -17,10 +17,15 @@ from meshnode.errors import RequestError
 
 @dataclass(frozen=True, slots=True)
 class Speech:
-    """`error` is the whole end of a stream that failed."""
+    """`error` is the whole end of a stream that failed; `done` is how the last event of one that did not ends."""
 
     keepalive: bytes | None
     error: Callable[[RequestError], bytes]
+    done: bytes = b"[DONE]"
+
+    def ended(self, events: bytes) -> bool:
+        """Whether the last of these events told the client that this was all."""
+        return events.rstrip().endswith(self.done)
 
 
 OPENAI: Final = Speech(KEEPALIVE, event_error)

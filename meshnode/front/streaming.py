@@ -49,6 +49,7 @@ class StreamedReply:
         self._patience = trio.CancelScope()
         self._committed = False
         self._ended = False
+        self._last = b""
         self._spoke_at = trio.current_time()
 
     async def run(self, dispatch: Callable[[Job], Awaitable[Answer]]) -> None:
@@ -84,6 +85,7 @@ class StreamedReply:
             ready = self._events.feed(chunk)
             if ready:
                 await self._speak(ready)
+                self._last = ready
         await self._commit(pass_headers(answer.headers, self._job.id))
         await self._speak(self._events.rest(), more=False)
 
@@ -147,6 +149,10 @@ class StreamedReply:
                 self._committed = self._ended = True
                 await refuse(self._reply, error, self._job.id)
                 return
+        if self._speech.ended(self._last):
+            # What broke is behind the end: the client has everything, and was told so.
+            await self._speak(b"", more=False)
+            return
         logger.warning("stream ended with an error", request=self._job.id, code=error.code)
         await self._speak((b"" if self._events.at_boundary else b"\n\n") + self._speech.error(error), more=False)
 

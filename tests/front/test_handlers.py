@@ -198,6 +198,13 @@ class TestStream:
         assert told(reply.body)["code"] == "peer_failed"
         assert answer.closed
 
+    async def test_what_breaks_behind_its_end_is_not_told(self, autojump_clock: MockClock) -> None:
+        """A node that stood still, or a link that was lost, before the answer's trailers came: one end is enough."""
+        for tail in (PeerFailed("cut"), 9_000.0):
+            reply = await asked(playing(delta("a"), DONE, tail)[0], x_meshnode_timeout="20")
+            assert reply.body.replace(KEEPALIVE, b"") == delta("a") + DONE
+            assert reply.ended
+
     async def test_an_empty_stream_has_an_end(self) -> None:
         reply = await asked(playing()[0])
         assert (reply.status, reply.body) == (200, b"")
