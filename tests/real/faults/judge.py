@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tests.real.faults.answer import Answer
-from tests.real.faults.plan import LINK, NODE_FAULTS, PREFILL_S, SPOILS_LATER, TOKEN_S, Ask, Fault, Plan
+from tests.real.faults.plan import LINK, NODE_FAULTS, PREFILL_S, SPOILS_LATER, Ask, Fault, Plan
 
 MARGIN_S = 2.0
 """A request ends by its deadline and so much more (requests.md §5)."""
@@ -26,11 +26,13 @@ SUCCESS = 0.99
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A fault as it was: from just before it began until just after the node was seen to be back."""
+    """A fault as it was: from just before it began until just after its victim was seen to be back; `mended_s` is when
+    it was mended."""
 
     fault: Fault
     began_s: float
     ended_s: float
+    mended_s: float
 
     def meets(self, since_s: float, until_s: float) -> bool:
         """Whether any of it lay between."""
@@ -148,7 +150,7 @@ def broken(outcome: Outcome, spans: Sequence[Span]) -> Iterable[str]:
     if outcome.how == "left":
         return
     # A node that stands still can say nothing: its time to end begins when it goes on.
-    stood = [span.began_s + span.fault.for_s for span in away if span.fault.kind == "stop"]
+    stood = [span.mended_s for span in away if span.fault.kind == "stop"]
     due_s = max([outcome.sent_s + ask.deadline_s, *stood]) + MARGIN_S
     if outcome.ended_s > due_s:
         yield f"{outcome.ended_s - due_s:.1f} s beyond its deadline and {MARGIN_S:g} s more: {outcome.ending}"
@@ -217,7 +219,8 @@ def failover(outcome: Outcome, spans: Sequence[Span]) -> float | None:
     """Seconds from when a fault could first be felt by the server asked, to the first token from another; None where it
     was not that.
 
-    Of an answer that is not streamed, to when it was there, without the time in which it was written.
+    Of an answer that is not streamed, whose first token nobody sees, to when the other was asked, and the time that an
+    engine takes before it.
     """
     if not outcome.answered or len(outcome.attempts) < 2 or _of_entry(outcome, spans):
         return None
@@ -233,7 +236,7 @@ def failover(outcome: Outcome, spans: Sequence[Span]) -> float | None:
         return None
     if outcome.ask.stream:
         return outcome.first_s - min(at) if outcome.first_s is not None else None
-    return max(0.0, outcome.ended_s - min(at) - PREFILL_S - TOKEN_S * outcome.ask.tokens)
+    return outcome.attempts[-1].began_s - min(at) + PREFILL_S
 
 
 def _of_entry(outcome: Outcome, spans: Iterable[Span]) -> bool:

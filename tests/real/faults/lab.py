@@ -13,8 +13,9 @@ import subprocess
 import sys
 import urllib.request
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ import trio
 
 from meshnode.keep import Home
 from tests.real.faults.judge import Span
-from tests.real.faults.plan import PREFILL_S, TOKEN_S, Fault, Plan
+from tests.real.faults.plan import AT_ONCE, PREFILL_S, TOKEN_S, Fault, Plan
 from tests.real.faults.roads import Road
 from tests.real.kit import PATIENCE_S, NodeProcess, command
 
@@ -119,6 +120,7 @@ class Lab:
             for node in range(count)
         ]  # fmt: skip
         self.spans: list[Span] = []
+        self._faults = trio.CapacityLimiter(AT_ONCE)
         self._ill = [trio.Lock() for _ in range(count)]
         self.secrets: list[str] = []
         self._apis: dict[int, int] = {}
@@ -154,57 +156,36 @@ class Lab:
 
     async def befall(self, fault: Fault) -> None:
         """Do it, undo it, wait until what it befell is back."""
-        # On a busy machine the one before may not be over yet.
-        async with self._ill[fault.node]:
+        # On a busy machine those before may not be over yet, and no more than planned are to be at the same time.
+        async with self._ill[fault.node], self._faults:
+            begun, mended, back = self._deeds(fault)
             began_s = self.now()
-            await getattr(self, f"_{fault.kind}", self._spoil)(fault)
-            self.spans.append(Span(fault, began_s, self.now()))
+            await trio.to_thread.run_sync(begun)
+            await trio.sleep(fault.for_s)
+            await trio.to_thread.run_sync(mended)
+            mended_s = self.now()
+            await back()
+            self.spans.append(Span(fault, began_s, self.now(), mended_s))
 
-    # One of each kind of fault. What is undone is undone however the run ends: by ending everything.
-
-    async def _kill(self, fault: Fault) -> None:
-        node = self.nodes[fault.node]
-        await trio.to_thread.run_sync(node.kill)
-        await trio.sleep(fault.for_s)
-        await trio.to_thread.run_sync(node.start)
-        await self._back(fault.node)
-
-    async def _stop(self, fault: Fault) -> None:
-        os.kill(self.nodes[fault.node].pid, signal.SIGSTOP)
-        await trio.sleep(fault.for_s)
-        os.kill(self.nodes[fault.node].pid, signal.SIGCONT)
-        await self._back(fault.node)
-
-    async def _cut(self, fault: Fault) -> None:
-        ways = [road for ends, road in self.roads.items() if fault.node in ends]
-        for road in ways:
-            road.silence()
-        await trio.sleep(fault.for_s)
-        for road in ways:
-            road.mend()
-        await self._back(fault.node)
-
-    async def _link(self, fault: Fault) -> None:
-        ways = (self.roads[fault.node, fault.other], self.roads[fault.other, fault.node])
-        for road in ways:
-            road.close()
-        await trio.sleep(fault.for_s)
-        for road in ways:
-            road.mend()
-
-    async def _oom(self, fault: Fault) -> None:
-        engine = self.engines[fault.node]
-        engine.kill()
-        await trio.sleep(fault.for_s)
-        await trio.to_thread.run_sync(engine.start)
-        await self._until(lambda: self._offers(fault.node), ENGINE_BACK_S)
-
-    async def _spoil(self, fault: Fault) -> None:
-        engine = self.engines[fault.node]
-        engine.behave({**SPOILT[fault.kind], "at": fault.at_token})
-        await trio.sleep(fault.for_s)
-        engine.behave({})
-        await self._until(lambda: self._offers(fault.node), ENGINE_BACK_S)
+    def _deeds(self, fault: Fault) -> tuple[Callable[[], None], Callable[[], None], Callable[[], Awaitable[None]]]:
+        """What begins a fault and what mends it, neither in the loop, and what waits until its victim is back."""
+        node, engine = self.nodes[fault.node], self.engines[fault.node]
+        match fault.kind:
+            case "kill":
+                return node.kill, lambda: _started(node), partial(self._back, fault.node)
+            case "stop":
+                stop, go_on = (partial(os.kill, node.pid, what) for what in (signal.SIGSTOP, signal.SIGCONT))
+                return stop, go_on, partial(self._back, fault.node)
+            case "cut":
+                ways = [road for ends, road in self.roads.items() if fault.node in ends]
+                return _all(ways, Road.silence), _all(ways, Road.mend), partial(self._back, fault.node)
+            case "link":
+                ways = [self.roads[fault.node, fault.other], self.roads[fault.other, fault.node]]
+                return _all(ways, Road.close), _all(ways, Road.mend), trio.lowlevel.checkpoint
+            case "oom":
+                return engine.kill, engine.start, partial(self._offering, fault.node)
+        spoil = partial(engine.behave, {**SPOILT[fault.kind], "at": fault.at_token})
+        return spoil, partial(engine.behave, {}), partial(self._offering, fault.node)
 
     # What is seen of it from outside.
 
@@ -266,6 +247,9 @@ class Lab:
         with urllib.request.urlopen(asked, timeout=PATIENCE_S) as answer:
             return str(json.load(answer)["token"])
 
+    async def _offering(self, node: int) -> None:
+        await self._until(lambda: self._offers(node), ENGINE_BACK_S)
+
     async def _back(self, node: int) -> None:
         await self._until(lambda: self._sees(self.nodes[node], 1, 2), BACK_S)
 
@@ -319,6 +303,15 @@ def _status(node: NodeProcess) -> dict[str, Any]:
     with urllib.request.urlopen(api + "/mesh/status", timeout=STATUS_S) as answer:
         document: dict[str, Any] = json.load(answer)
     return document
+
+
+def _all(roads: list[Road], deed: Callable[[Road], None]) -> Callable[[], None]:
+    """Do it to each, in the loop."""
+    return lambda: trio.from_thread.run_sync(lambda: [deed(road) for road in roads] and None)
+
+
+def _started(node: NodeProcess) -> None:
+    node.start()
 
 
 async def _together(calls: list[Callable[[], Any]]) -> list[Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from statistics import median
 
 from tests.real.faults.judge import FAILOVER_S, Outcome
 from tests.real.faults.plan import LINK
@@ -19,6 +20,8 @@ def report(result: Result) -> str:
 def _lines(result: Result) -> Iterator[str]:
     plan, verdict = result.plan, result.verdict
     yield f"seed {plan.seed}: {len(plan.faults)} faults, {len(plan.models)} nodes, {result.took_s:.0f} s"
+    last_s = max(outcome.sent_s for outcome in result.outcomes)
+    yield f"  faults that began while requests came: {sum(span.began_s < last_s for span in result.spans)}"
     answered = verdict.endings["answered"]
     good = verdict.counted - len(verdict.missed)
     share = f"{good} of {verdict.counted} that count: {verdict.success:.2%}"
@@ -29,6 +32,7 @@ def _lines(result: Result) -> Iterator[str]:
         f"  failovers before the first token {len(verdict.failovers)}: p50 {verdict.failover_s(0.5):.2f} s, "
         f"p99 {verdict.failover_s(0.99):.2f} s, most {verdict.failover_s(1.0):.2f} s"
     )
+    yield f"  seconds until the victim was back, after it was mended: {_back(result)}"
     yield f"  nodes warned {dict(result.warnings.most_common())}"
     yield f"  still {result.settled_s:.1f} s after the last; {_weights(result)}"
     for fault in (result.held, result.left):
@@ -39,6 +43,14 @@ def _lines(result: Result) -> Iterator[str]:
     yield from (f"    missed: {_told(result, outcome)}" for outcome in verdict.missed[:SHOWN])
     slow = [(took_s, outcome) for took_s, outcome in verdict.failovers if took_s > FAILOVER_S]
     yield from (f"    slow to go elsewhere, {took_s:.2f} s: {_told(result, outcome)}" for took_s, outcome in slow)
+
+
+def _back(result: Result) -> str:
+    """By kind of fault, the middle and the most."""
+    took: dict[str, list[float]] = {}
+    for span in result.spans:
+        took.setdefault(span.fault.kind, []).append(span.ended_s - span.mended_s)
+    return ", ".join(f"{kind} {median(times):.1f}/{max(times):.1f}" for kind, times in sorted(took.items()))
 
 
 def _weights(result: Result) -> str:

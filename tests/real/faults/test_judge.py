@@ -9,7 +9,7 @@ import pytest
 
 from tests.real.faults.answer import Answer
 from tests.real.faults.judge import Attempt, Outcome, Span, broken, excuse, failover, judge
-from tests.real.faults.plan import Ask, Fault, Plan
+from tests.real.faults.plan import PREFILL_S, Ask, Fault, Plan
 
 ASK = Ask(number=1, at_s=10.0, entry=0, model="red", stream=True, tokens=3, deadline_s=5.0)
 PLAN = Plan(1, (("red",), ("red",), ("red", "blue"), ("blue",)), (), (ASK,))
@@ -29,7 +29,7 @@ FAILED = outcome(answer(0, "peer_failed"), first_s=None)
 
 
 def span(kind: str, node: int, began_s: float, ended_s: float, other: int = -1) -> Span:
-    return Span(Fault(kind, began_s, ended_s - began_s, node, other), began_s, ended_s)
+    return Span(Fault(kind, began_s, ended_s - began_s, node, other), began_s, ended_s, ended_s)
 
 
 def test_a_right_answer_breaks_nothing_and_counts() -> None:
@@ -138,4 +138,6 @@ def test_failover_is_timed_from_when_the_fault_could_be_felt() -> None:
     assert failover(moved, [span("kill", 1, 9.0, 12)]) == pytest.approx(1.0)
     assert failover(moved, [span("kill", 2, 9.0, 12)]) is None
     assert failover(moved, [span("kill", 1, 9.0, 12), span("kill", 0, 9.0, 12)]) is None
+    whole = replace(moved, ask=replace(ASK, stream=False))
+    assert failover(whole, [span("kill", 1, 10.4, 12)]) == pytest.approx(0.5 + PREFILL_S)
     assert failover(outcome(attempts=tried[:1]), [span("kill", 1, 10.4, 12)]) is None
