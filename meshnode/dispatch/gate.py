@@ -43,7 +43,7 @@ class Gate:
         position = 0
         try:
             if not granted.is_set():
-                position = self._admission.position(ticket)
+                position = self._admission.position(ticket, trio.current_time())
                 self._jobs[job.id] = ticket
                 await granted.wait()
         except trio.Cancelled:
@@ -83,7 +83,7 @@ class Gate:
     def position(self, job_id: str) -> int:
         """The place in the queue of a job now; 0 for one that does not wait here."""
         ticket = self._jobs.get(job_id)
-        return self._admission.position(ticket) if ticket is not None else 0
+        return self._admission.position(ticket, trio.current_time()) if ticket is not None else 0
 
     def _handle(self, event: Event) -> None:
         for command in self._admission.handle(event, trio.current_time()):

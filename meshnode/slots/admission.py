@@ -17,7 +17,7 @@ from meshnode.slots.queue import Queue
 from meshnode.slots.ticket import Ticket
 
 AGEING_S = 30.0
-"""Waiting this long lifts a ticket by one tier: a low one passes newly arrived high ones after a minute."""
+"""A tier whose oldest ticket waits so long stands one tier higher: a low one is among the high after a minute."""
 
 _SHORTEST_RETRY_S = 1.0
 _LONGEST_RETRY_S = 60.0
@@ -112,13 +112,13 @@ class Waiting:
 
 
 class _Grant(NamedTuple):
-    """`line`: where the ticket stood, whose turns are to be settled; None where nobody waited."""
+    """`waited`: its owner was charged for it, which is to be settled; not where nobody waited."""
 
     own: bool
     owner: str
     expected_s: float
     since: float
-    line: int | None
+    waited: bool
 
 
 class Admission:
@@ -157,23 +157,22 @@ class Admission:
         wait = 0.0
         if not free:
             line = self._line(own=own, priority=Priority.NORMAL)
-            ahead = [ticket.expected_s for ticket in self._queue if self._queue.line(ticket.id) <= line]
+            ahead = [ticket.expected_s for ticket in self._queue if self._queue.line(ticket, now) <= line]
             wait = self._wait_s(ahead, own, now)
         return Load(free, len(self._grants), len(self._queue), wait)
 
     def waiting(self, now: float) -> list[Waiting]:
         """Who waits, next first."""
-        self._queue.rise(now, self._holds.usual_s)
         return [
-            Waiting(t.id, t.owner, Priority(self._queue.line(t.id) % Queue.OTHERS), place, now - t.arrived)
-            for place, t in enumerate(self._queue.order(), 1)
+            Waiting(t.id, t.owner, Priority(self._queue.line(t, now) % Queue.OTHERS), place, now - t.arrived)
+            for place, t in enumerate(self._queue.order(now), 1)
         ]
 
-    def position(self, ticket: str) -> int:
+    def position(self, ticket: str, now: float) -> int:
         """The place in the queue of a ticket, 1 for the next; 0 for one that does not wait."""
         if ticket not in self._queue:
             return 0
-        return next(place for place, other in enumerate(self._queue.order(), 1) if other.id == ticket)
+        return next(place for place, other in enumerate(self._queue.order(now), 1) if other.id == ticket)
 
     @property
     def queue_bound(self) -> int:
@@ -208,7 +207,7 @@ class Admission:
             return [self._turned_away(ask.ticket)]
         expected_s = ask.expected_s if ask.expected_s > 0 else self._holds.expected_s(ask.owner)
         if self._has_slot(own) and not self._queue and now < ask.deadline:
-            return [self._grant(ask.ticket, _Grant(own, ask.owner, expected_s, now, None))]
+            return [self._grant(ask.ticket, _Grant(own, ask.owner, expected_s, now, waited=False))]
         if ask.at_once:
             return [Refused(ask.ticket, "busy", _retry(self.snapshot(now, own=own).expected_wait_s))]
         self._arrivals += 1
@@ -225,14 +224,13 @@ class Admission:
     def _line_up(self, ticket: Ticket, own: bool, now: float) -> list[Command]:
         """Let a ticket wait, or say why not."""
         quantum_s = self._holds.usual_s
-        self._queue.rise(now, quantum_s)
         other = None
         if len(self._queue) >= self.queue_bound:
-            other = self._queue.gives_way(self._line(own=own, priority=ticket.priority), ticket.owner)
+            other = self._queue.gives_way(self._line(own=own, priority=ticket.priority), ticket.owner, now)
             if other is None:
                 return [Refused(ticket.id, "full", _retry(self._wait_s([], own, now)))]
         self._queue.push(ticket, now, quantum_s)
-        order = self._queue.order()
+        order = self._queue.order(now)
         wait = self._wait_s([before.expected_s for before in order[: order.index(ticket)]], own, now)
         if now + wait > ticket.deadline:
             self._queue.remove(ticket.id, now)
@@ -249,8 +247,8 @@ class Admission:
             return
         self._foreign -= not grant.own
         held_s = now - grant.since
-        if grant.line is not None:
-            self._queue.settle(grant.line, grant.owner, held_s - grant.expected_s, now, self._holds.usual_s)
+        if grant.waited:
+            self._queue.settle(grant.owner, held_s - grant.expected_s, now, self._holds.usual_s)
         self._holds.learn(grant.owner, held_s)
 
     def _agree(self, terms: Terms, now: float) -> list[Command]:
@@ -277,16 +275,15 @@ class Admission:
         commands: list[Command] = []
         quantum_s = self._holds.usual_s
         while self._has_slot(own=True):
-            found = self._queue.pop(now, quantum_s, only_own=not self._has_slot(own=False))
-            if found is None:
+            ticket = self._queue.pop(now, quantum_s, only_own=not self._has_slot(own=False))
+            if ticket is None:
                 break
-            ticket, line = found
             if now >= ticket.deadline:
-                self._queue.settle(line, ticket.owner, -ticket.expected_s, now, quantum_s)
+                self._queue.settle(ticket.owner, -ticket.expected_s, now, quantum_s)
                 commands.append(Refused(ticket.id, "deadline", _SHORTEST_RETRY_S))
                 continue
             own = self._own(ticket.owner)
-            commands.append(self._grant(ticket.id, _Grant(own, ticket.owner, ticket.expected_s, now, line)))
+            commands.append(self._grant(ticket.id, _Grant(own, ticket.owner, ticket.expected_s, now, waited=True)))
         return commands
 
     def _grant(self, ticket: str, grant: _Grant) -> Granted:

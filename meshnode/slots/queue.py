@@ -1,135 +1,136 @@
 """Tickets that wait: the machine's owner before all others, then three tiers, then owners in turn. Pure.
 
-A ticket rises one tier for every `ageing_s` it has waited, so that low never starves: it stands then as one that came
-just now to that tier. Counterparts: turns.py orders one tier; admission.py says when there is a slot. requests.md §2.
+A tier rises by one for every `ageing_s` that its oldest ticket has waited, so that low never starves. It rises as a
+whole: were it only the old tickets, those who ask for long work, whose tickets grow old, would pass those who ask for
+little. Counterparts: turns.py orders owners; ledger.py; admission.py says when there is a slot. requests.md §2.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import groupby
 
 from meshnode.model.job import Priority
+from meshnode.slots.ledger import Ledger
 from meshnode.slots.ticket import Ticket
-from meshnode.slots.turns import Turns
+from meshnode.slots.turns import Key, Turns
 
 _TIERS = len(Priority)
 
 
 @dataclass(slots=True, eq=False)
-class _Line:
-    """One tier of the owner's tickets, or of the others'; oldest in the tier first."""
+class _Side:
+    """The tickets of the machine's owner, or of the others, by tier; oldest first."""
 
-    turns: Turns = field(default_factory=Turns)
-    tickets: OrderedDict[str, Ticket] = field(default_factory=OrderedDict)
+    turns: Turns
+    tiers: tuple[dict[str, Ticket], ...] = field(default_factory=lambda: tuple({} for _ in Priority))
 
 
 class Queue:
-    """Tickets in the order in which they are served. A line is a number: lower is served first, and those of the
-    machine's owner are below `OTHERS`."""
+    """Tickets in the order in which they are served. A line is a number that says how high a ticket stands by its own
+    age: lower is higher, and those of the machine's owner are below `OTHERS`."""
 
     OTHERS = _TIERS
 
     def __init__(self, ageing_s: float) -> None:
         self._ageing_s = max(ageing_s, 1e-3)
-        self._lines = [_Line() for _ in range(2 * _TIERS)]
-        self._stands: dict[str, int] = {}
+        self._ledger = Ledger()
+        self._sides = (_Side(Turns(self._ledger)), _Side(Turns(self._ledger)))
+        self._tickets: dict[str, Ticket] = {}
 
     def __len__(self) -> int:
-        return len(self._stands)
+        return len(self._tickets)
 
     def __iter__(self) -> Iterator[Ticket]:
-        for line in self._lines:
-            yield from line.tickets.values()
+        return iter(self._tickets.values())
 
     def __contains__(self, ticket: str) -> bool:
-        return ticket in self._stands
-
-    def line(self, ticket: str) -> int:
-        """Where a ticket that waits stands now."""
-        return self._stands[ticket]
+        return ticket in self._tickets
 
     @property
     def owners(self) -> int:
-        """Accounts that are kept, in all tiers."""
-        return sum(line.turns.owners for line in self._lines)
+        """Accounts that are kept."""
+        return len(self._ledger)
 
-    def push(self, ticket: Ticket, now: float, quantum_s: float) -> None:
-        """Append a ticket to its tier."""
-        self.rise(now, quantum_s)
-        self._enter(ticket, self.first_line(own=ticket.own, priority=ticket.priority), now, quantum_s)
+    def line(self, ticket: Ticket, now: float) -> int:
+        """Where a ticket stands by now."""
+        return self._tier(ticket, now) + (0 if ticket.own else _TIERS)
 
     @staticmethod
     def first_line(*, own: bool, priority: Priority) -> int:
         """Where a ticket stands when it comes."""
         return int(priority) + (0 if own else _TIERS)
 
-    def pop(self, now: float, quantum_s: float, *, only_own: bool = False) -> tuple[Ticket, int] | None:
-        """Take the ticket that is served next, and the line it stood in, to `settle` later; None when there is none."""
-        self.rise(now, quantum_s)
-        for number in range(_TIERS if only_own else 2 * _TIERS):
-            line = self._lines[number]
-            if line.tickets:
-                ticket = line.turns.pop(now, quantum_s)
-                del line.tickets[ticket.id]
-                del self._stands[ticket.id]
-                return ticket, number
+    def push(self, ticket: Ticket, now: float, quantum_s: float) -> None:
+        """Append a ticket to its tier."""
+        side = self._side(ticket)
+        side.turns.add(ticket, self._ledger.waits(ticket.owner, now, quantum_s))
+        side.tiers[ticket.priority][ticket.id] = self._tickets[ticket.id] = ticket
+
+    def pop(self, now: float, quantum_s: float, *, only_own: bool = False) -> Ticket | None:
+        """Take the ticket that is served next, to `settle` later; None when there is none."""
+        for side in self._sides[: 1 if only_own else 2]:
+            for tiers in self._in_turn(side, now):
+                ticket = side.turns.pop(tiers, self._key(now), now, quantum_s)
+                del side.tiers[ticket.priority][ticket.id]
+                del self._tickets[ticket.id]
+                return ticket
         return None
 
-    def settle(self, line: int, owner: str, more_s: float, now: float, quantum_s: float) -> None:
+    def settle(self, owner: str, more_s: float, now: float, quantum_s: float) -> None:
         """What was popped is over: it took `more_s` longer than was expected of it."""
-        self._lines[line].turns.settle(owner, more_s, now, quantum_s)
+        self._ledger.settle(owner, more_s, now, quantum_s)
 
     def remove(self, ticket_id: str, now: float) -> Ticket | None:
         """Take a ticket out wherever it stands; None if it does not wait."""
-        number = self._stands.pop(ticket_id, None)
-        if number is None:
+        ticket = self._tickets.pop(ticket_id, None)
+        if ticket is None:
             return None
-        line = self._lines[number]
-        ticket = line.tickets.pop(ticket_id)
-        line.turns.remove(ticket, now)
+        side = self._side(ticket)
+        del side.tiers[ticket.priority][ticket_id]
+        self._ledger.left(side.turns.take(ticket), now)
         return ticket
 
-    def rise(self, now: float, quantum_s: float) -> None:
-        """Lift who has waited long enough. Called before anything is decided, so that lines stay in order of age."""
-        if not self._stands:
-            return
-        for first in (0, _TIERS):
-            for tier in range(_TIERS - 1, 0, -1):
-                self._lift(first + tier, tier, now, quantum_s)
-
-    def order(self) -> list[Ticket]:
+    def order(self, now: float) -> list[Ticket]:
         """Those that wait, next first, as it looks now: whoever comes later may yet go before them."""
         found: list[Ticket] = []
-        for line in self._lines:
-            starts = sorted(line.turns.starts(), key=lambda start: (start[0], start[1].order))
-            found.extend(ticket for _, ticket in starts)
+        for side in self._sides:
+            for tiers in self._in_turn(side, now):
+                starts = sorted(side.turns.starts(tiers, self._key(now)), key=lambda start: (start[0], start[1].order))
+                found.extend(ticket for _, ticket in starts)
         return found
 
-    def gives_way(self, line: int, owner: str) -> Ticket | None:
+    def gives_way(self, line: int, owner: str, now: float) -> Ticket | None:
         """The ticket that can best make room for one of `owner` in `line`: the newest of those that stand lowest, below
         it; else the newest of the owner in the same line who has most there, and clearly more than `owner`."""
-        for number in range(2 * _TIERS - 1, line, -1):
-            lower = self._lines[number].tickets
-            if lower:
-                return max(lower.values(), key=lambda ticket: ticket.order)
-        turns = self._lines[line].turns
-        most = turns.newest_of_most()
-        return most[0] if most is not None and most[1] > turns.waiting(owner) + 1 else None
+        lowest = max(self._tickets.values(), key=lambda one: (self.line(one, now), one.order), default=None)
+        if lowest is None or self.line(lowest, now) > line:
+            return lowest
+        there = [one for one in self._tickets.values() if self.line(one, now) == line]
+        counts = Counter(one.owner for one in there)
+        if not counts:
+            return None
+        most, many = counts.most_common(1)[0]
+        if many <= counts[owner] + 1:
+            return None
+        return max((one for one in there if one.owner == most), key=lambda one: one.order)
 
-    def _enter(self, ticket: Ticket, number: int, now: float, quantum_s: float) -> None:
-        line = self._lines[number]
-        line.tickets[ticket.id] = ticket
-        line.turns.push(ticket, now, quantum_s)
-        self._stands[ticket.id] = number
+    def _side(self, ticket: Ticket) -> _Side:
+        return self._sides[0 if ticket.own else 1]
 
-    def _lift(self, number: int, tier: int, now: float, quantum_s: float) -> None:
-        line = self._lines[number]
-        while line.tickets:
-            oldest = next(iter(line.tickets.values()))
-            if now - oldest.arrived < self._ageing_s * (oldest.priority - tier + 1):
-                return
-            del line.tickets[oldest.id]
-            line.turns.remove(oldest, now)
-            self._enter(oldest, number - 1, now, quantum_s)
+    def _tier(self, ticket: Ticket, now: float) -> int:
+        """By its own age."""
+        return max(0, ticket.priority - int((now - ticket.arrived) / self._ageing_s))
+
+    def _key(self, now: float) -> Key:
+        return lambda ticket: (self._tier(ticket, now), ticket.order)
+
+    def _in_turn(self, side: _Side, now: float) -> Iterator[tuple[int, ...]]:
+        """Tiers of which something waits, those that stand alike together, the highest first."""
+        stand = sorted(
+            (self._tier(next(iter(tickets.values())), now), tier) for tier, tickets in enumerate(side.tiers) if tickets
+        )
+        for _, alike in groupby(stand, key=lambda one: one[0]):
+            yield tuple(tier for _, tier in alike)

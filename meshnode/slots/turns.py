@@ -1,151 +1,101 @@
-"""Turns among the owners of one tier by work, not by tickets: deficit round robin. Pure; requests.md §2.
+"""Turns among owners by work, not by tickets: deficit round robin. Pure; requests.md §2.
 
 What a request costs is known when it is over, so this is the surplus form: an owner is served while it has credit, its
-last ticket may take more than that, and the debt is paid from its next turns. An owner's own go in order of arrival.
-Counterpart: queue.py, which has one of these for each tier.
+last ticket may take more than that, and the debt is paid from its next turns. Which tiers have their turn is said from
+outside; an owner is one in all of them. Counterparts: ledger.py, which has the credit; queue.py.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 
+from meshnode.model.job import Priority
+from meshnode.slots.ledger import Account, Ledger
 from meshnode.slots.ticket import Ticket
 
-MOST_DEBT = 64
-"""Quanta: what one owner can owe. A request that took longer is forgiven the rest, and nobody is out for ever."""
-
-LEAST_COST = 1 / 32
-"""Of a quantum, for each ticket: requests that cost nothing would make a turn without end."""
-
-ACCOUNTS = 1024
-"""Owners in debt who are remembered while they ask nothing; of more, who has been away longest is forgiven."""
+Key = Callable[[Ticket], tuple[int, int]]
+"""Which of an owner's tickets goes first: less is sooner, and within a tier never a later one."""
 
 
 @dataclass(slots=True, eq=False)
-class _Account:
-    """`credit_s`: work that the owner may still take in this turn; below zero, what it owes. `running` of its tickets
-    hold slots. `idle_since`: when it last had neither those nor any that wait."""
+class _Stand:
+    """An owner and its tickets, by tier, oldest first."""
 
-    owner: str
-    credit_s: float = 0.0
-    waiting: deque[Ticket] = field(default_factory=deque)
-    running: int = 0
-    idle_since: float = 0.0
+    account: Account
+    tiers: tuple[deque[Ticket], ...] = field(default_factory=lambda: tuple(deque() for _ in Priority))
+
+    def waits(self, tiers: Collection[int]) -> bool:
+        return any(self.tiers[tier] for tier in tiers)
 
 
 class Turns:
-    """Tickets of one tier. The quantum is handed in: about what one request costs, so that turns change often."""
+    """Tickets of owners who have accounts in the ledger: it is told elsewhere who comes and leaves (queue.py), and here
+    who is served."""
 
-    def __init__(self) -> None:
-        self._accounts: OrderedDict[str, _Account] = OrderedDict()
-        # Owners of whom something waits; whose turn it is stands first.
-        self._ring: deque[_Account] = deque()
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._stands: dict[str, _Stand] = {}
+        # Whose turn it is stands first.
+        self._ring: deque[_Stand] = deque()
 
-    @property
-    def owners(self) -> int:
-        """How many are remembered."""
-        return len(self._accounts)
+    def add(self, ticket: Ticket, account: Account) -> None:
+        """Append a ticket; an owner of whom nothing waited comes last."""
+        stand = self._stands.get(ticket.owner)
+        if stand is None:
+            stand = self._stands[ticket.owner] = _Stand(account)
+            self._ring.append(stand)
+        stand.tiers[ticket.priority].append(ticket)
 
-    def credit_s(self, owner: str) -> float:
-        """What an owner may still take, negative for a debt."""
-        account = self._accounts.get(owner)
-        return account.credit_s if account is not None else 0.0
+    def take(self, ticket: Ticket) -> Account:
+        """Take out a ticket, wherever it stands."""
+        stand = self._stands[ticket.owner]
+        stand.tiers[ticket.priority].remove(ticket)
+        if not any(stand.tiers):
+            self._ring.remove(stand)
+            del self._stands[ticket.owner]
+        return stand.account
 
-    def waiting(self, owner: str) -> int:
-        """How many tickets of an owner wait here."""
-        account = self._accounts.get(owner)
-        return len(account.waiting) if account is not None else 0
-
-    def push(self, ticket: Ticket, now: float, quantum_s: float) -> None:
-        """Append a ticket; an owner of whom nothing waited comes last. Debts fade while an owner asks nothing, as fast
-        as one slot works; coming and going pays nothing of them."""
-        account = self._accounts.get(ticket.owner)
-        if account is None:
-            account = self._accounts[ticket.owner] = _Account(ticket.owner)
-            self._forgive()
-        if not account.waiting:
-            idle_s = max(0.0, now - account.idle_since) if not account.running else 0.0
-            debt_s = min(0.0, account.credit_s + idle_s)
-            account.credit_s = debt_s or quantum_s
-            self._accounts.move_to_end(ticket.owner)
-            self._ring.append(account)
-        account.waiting.append(ticket)
-
-    def pop(self, now: float, quantum_s: float) -> Ticket:
-        """Take the ticket whose turn it is; its owner is charged what it is expected to cost. Raises IndexError when
-        none waits."""
-        account = self._turn(quantum_s)
-        ticket = account.waiting.popleft()
-        account.running += 1
-        self._charge(account, max(ticket.expected_s, LEAST_COST * quantum_s), quantum_s)
-        if not account.waiting:
+    def pop(self, tiers: Collection[int], key: Key, now: float, quantum_s: float) -> Ticket:
+        """Take the ticket of `tiers` whose turn it is; its owner is charged what it is expected to cost. Raises
+        IndexError when none waits there."""
+        stand = self._turn(tiers, quantum_s)
+        ticket = min((stand.tiers[tier][0] for tier in tiers if stand.tiers[tier]), key=key)
+        stand.tiers[ticket.priority].popleft()
+        account = stand.account
+        self._ledger.began(account, ticket.expected_s, now, quantum_s)
+        if not any(stand.tiers):
             self._ring.popleft()
-            self._rest(account, now)
+            del self._stands[ticket.owner]
         elif account.credit_s <= 0:
             # Over now, and not when the next is asked for: who comes in between comes after.
             account.credit_s += quantum_s
             self._ring.rotate(-1)
         return ticket
 
-    def settle(self, owner: str, more_s: float, now: float, quantum_s: float) -> None:
-        """A ticket that was popped is over, and took `more_s` longer than it was charged."""
-        account = self._accounts.get(owner)
-        if account is None:
-            return
-        account.running -= 1
-        self._charge(account, more_s, quantum_s)
-        if not account.waiting:
-            self._rest(account, now)
-
-    def remove(self, ticket: Ticket, now: float) -> None:
-        """Take out a ticket that waits here."""
-        account = self._accounts[ticket.owner]
-        account.waiting.remove(ticket)
-        if not account.waiting:
-            self._ring.remove(account)
-            self._rest(account, now)
-
-    def newest_of_most(self) -> tuple[Ticket, int] | None:
-        """The newest ticket of the owner of whom most wait, and how many that is."""
-        most = max(self._ring, key=lambda account: len(account.waiting), default=None)
-        return (most.waiting[-1], len(most.waiting)) if most is not None else None
-
-    def starts(self) -> Iterator[tuple[float, Ticket]]:
-        """Every ticket with the work its owner gets before it, debts included: less is sooner."""
-        for account in self._ring:
-            before_s = -account.credit_s
-            for ticket in account.waiting:
+    def starts(self, tiers: Collection[int], key: Key) -> Iterator[tuple[float, Ticket]]:
+        """Every ticket of `tiers` with the work that its owner gets before it, debts included: less is sooner."""
+        for stand in self._ring:
+            before_s = -stand.account.credit_s
+            waiting = [stand.tiers[tier] for tier in tiers if stand.tiers[tier]]
+            for ticket in waiting[0] if len(waiting) == 1 else sorted(chain(*waiting), key=key):
                 yield before_s, ticket
                 before_s += ticket.expected_s
 
-    def _turn(self, quantum_s: float) -> _Account:
-        """Pass the turn on until it is with somebody who has credit; each that is passed gets a quantum."""
-        if self._ring[0].credit_s <= 0:
+    def _turn(self, tiers: Collection[int], quantum_s: float) -> _Stand:
+        """Pass the turn on until it is with somebody who waits there and has credit; each of those that is passed gets
+        a quantum."""
+        ring = self._ring
+        credits = [stand.account.credit_s for stand in ring if stand.waits(tiers)]
+        if not credits:
+            raise IndexError("nobody waits")
+        if (rounds := int(max(0.0, -max(credits)) / quantum_s)) > 0:
             # Rounds in which nobody would be served are made at once.
-            rounds = int(max(0.0, -max(account.credit_s for account in self._ring)) / quantum_s)
-            for account in self._ring if rounds else ():
-                account.credit_s += rounds * quantum_s
-        while self._ring[0].credit_s <= 0:
-            self._ring[0].credit_s += quantum_s
-            self._ring.rotate(-1)
-        return self._ring[0]
-
-    def _charge(self, account: _Account, work_s: float, quantum_s: float) -> None:
-        account.credit_s = min(max(account.credit_s - work_s, -MOST_DEBT * quantum_s), quantum_s)
-
-    def _rest(self, account: _Account, now: float) -> None:
-        """Nothing of this owner waits any more: credit is not saved up, and without a debt there is nothing to keep."""
-        account.credit_s = min(0.0, account.credit_s)
-        if not account.running:
-            account.idle_since = now
-            if account.credit_s == 0.0:
-                del self._accounts[account.owner]
-
-    def _forgive(self) -> None:
-        if len(self._accounts) > ACCOUNTS:
-            idle = (a for a in self._accounts.values() if not a.waiting and not a.running)
-            found = next(idle, None)
-            if found is not None:
-                del self._accounts[found.owner]
+            for stand in ring:
+                stand.account.credit_s += rounds * quantum_s * stand.waits(tiers)
+        while not ((waits := ring[0].waits(tiers)) and ring[0].account.credit_s > 0):
+            ring[0].account.credit_s += quantum_s * waits
+            ring.rotate(-1)
+        return ring[0]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from hypothesis import settings
+import pytest
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -94,7 +95,7 @@ class Household(RuleBasedStateMachine):
         assert others.free <= load.free
         told = self.admission.waiting(self.now)
         assert [one.position for one in told] == list(range(1, len(self.waiting) + 1))
-        assert all(self.admission.position(one.ticket) == one.position for one in told)
+        assert all(self.admission.position(one.ticket, self.now) == one.position for one in told)
         assert all(self.welcome(name) for name in self.waiting)
 
     def teardown(self) -> None:
@@ -123,7 +124,19 @@ def test_nobody_starves_and_the_owner_waits_for_one_slot_at_most() -> None:
     assert found.longest_s[Priority.LOW] < 300.0
 
 
-def test_owners_of_large_and_small_requests_get_the_same_work() -> None:
-    found = run(Demand(jobs=5_000, seed=7, in_hand=10, tiers=(Priority.NORMAL,), ageing_s=1e9))
+@pytest.mark.parametrize("ageing_s", [1e9, 30.0])
+def test_owners_of_large_and_small_requests_get_the_same_work_however_long_they_wait(ageing_s: float) -> None:
+    found = run(Demand(jobs=5_000, seed=7, in_hand=10, tiers=(Priority.NORMAL,), ageing_s=ageing_s))
     assert found.shares_apart < 1.25, "requests of 1 s and of 16 s: by tickets it would be 16"
-    assert found.most_accounts <= 17
+    assert found.most_accounts <= 9
+
+
+@settings(deadline=None, max_examples=15)
+@given(seed=st.integers(0, 2**32), ageing_s=st.sampled_from([5.0, 30.0, 120.0]), in_hand=st.integers(2, 8))
+def test_in_any_mix_of_tiers_everybody_is_served_in_bounded_time(seed: int, ageing_s: float, in_hand: int) -> None:
+    """Eight owners with so many requests in hand, of 5 s in the middle and 16 s at most, on three slots."""
+    found = run(Demand(jobs=1_500, seed=seed, ageing_s=ageing_s, in_hand=in_hand))
+    assert not found.passed_deadline
+    assert not found.refused
+    assert max(found.longest_s.values()) < 2 * ageing_s + 60.0 * in_hand
+    assert found.owner_late_s <= 1e-6

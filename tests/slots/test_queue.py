@@ -23,7 +23,7 @@ def queue_of(*asked: tuple[str, Priority, str, float]) -> Queue:
 def pop(queue: Queue, now: float) -> str:
     found = queue.pop(now, QUANTUM_S)
     assert found is not None
-    return found[0].id
+    return found.id
 
 
 def served(queue: Queue, now: float) -> list[str]:
@@ -52,32 +52,49 @@ def test_a_low_ticket_passes_new_high_ones_after_two_ageings(now: float, order: 
     assert served(queue_of(("l", LOW, "", 0), ("h", HIGH, "", now)), now) == order
 
 
+def test_a_tier_whose_oldest_is_old_rises_as_a_whole() -> None:
+    asked = [("old1", NORMAL, "long", 0), ("old2", NORMAL, "long", 0), ("young", NORMAL, "short", 29)]
+    queue = queue_of(*asked, ("high", HIGH, "other", 29))
+    assert served(queue, 30.0) == ["old1", "young", "high", "old2"], "young takes the turn that old tickets made"
+    assert served(queue_of(*asked, ("high", HIGH, "other", 29)), 29.0) == ["high", "old1", "young", "old2"]
+
+
+def test_an_owner_that_waits_long_does_not_lose_its_debt_by_it() -> None:
+    queue = queue_of(("a1", NORMAL, "a", 0), *((f"a{n}", NORMAL, "a", 0) for n in (2, 3)))
+    assert pop(queue, 0.0) == "a1"
+    queue.settle("a", 20.0, 0.0, QUANTUM_S)
+    for number in range(10):
+        queue.push(Ticket(f"b{number}", NORMAL, "b", 1e9, 1.0, 1.0, 10 + number), 1.0, QUANTUM_S)
+    assert served(queue, 40.0)[:10] == [f"b{number}" for number in range(10)], "old as its tickets are"
+
+
 def test_the_one_to_give_way_is_the_newest_of_the_lowest() -> None:
     queue = queue_of(("l1", LOW, "", 0), ("l2", LOW, "", 0), ("n", NORMAL, "", 0))
     high, normal = (Queue.first_line(own=False, priority=tier) for tier in (HIGH, NORMAL))
+    now = 1.0
     for name in ("l2", "l1", "n"):
-        found = queue.gives_way(high, "x")
+        found = queue.gives_way(high, "x", now)
         assert found is not None and found.id == name
-        assert (queue.gives_way(normal, "x") is None) == (name == "n")
-        queue.rise(31.0 if name == "n" else 1.0, QUANTUM_S)
+        assert (queue.gives_way(normal, "x", now) is None) == (name == "n")
         if name != "n":
             queue.remove(name, 1.0)
-    assert queue.gives_way(high, "x") is None, "an aged ticket stands as high as a new high one"
+    now = 31.0
+    assert queue.gives_way(high, "x", now) is None, "an aged ticket stands as high as a new high one"
 
 
 def test_who_has_most_in_the_queue_gives_way_to_who_has_clearly_less() -> None:
     queue = queue_of(("a1", NORMAL, "a", 0), ("a2", NORMAL, "a", 0), ("b1", NORMAL, "b", 0))
     line = Queue.first_line(own=False, priority=NORMAL)
-    found = queue.gives_way(line, "c")
+    found = queue.gives_way(line, "c", 1.0)
     assert found is not None and found.id == "a2"
-    assert queue.gives_way(line, "b") is None, "then b would have two, and a one"
-    assert queue.gives_way(line, "a") is None
+    assert queue.gives_way(line, "b", 1.0) is None, "then b would have two, and a one"
+    assert queue.gives_way(line, "a", 1.0) is None
 
 
 def test_the_machines_owner_goes_before_every_tier_of_others() -> None:
     queue = queue_of(("h", HIGH, "a", 0), ("n", NORMAL, "a", 0))
     queue.push(Ticket("own", LOW, "me", 1e9, 1.0, 1.0, 9, own=True), 1.0, QUANTUM_S)
-    assert [ticket.id for ticket in queue.order()] == ["own", "h", "n"]
+    assert [ticket.id for ticket in queue.order(1.0)] == ["own", "h", "n"]
     assert served(queue, 1.0) == ["own", "h", "n"]
 
 
@@ -93,4 +110,4 @@ def test_removing_leaves_nothing_behind() -> None:
     assert queue.remove("a1", 0.0) is None
     assert served(queue, 0.0) == ["a2"]
     assert queue.pop(0.0, QUANTUM_S) is None
-    assert queue.order() == []
+    assert queue.order(0.0) == []
