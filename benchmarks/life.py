@@ -85,6 +85,30 @@ def chosen_beside(other: Path, rounds: int) -> str:
     return table(rows)
 
 
+def relayed(rounds: int) -> str:
+    """What a relay adds to a request at one client, sealed and open, in turn: medians of the rounds' p50."""
+    one = Phase("one", "closed", 1, 0.5, 0.1)
+    found: dict[str, list[float]] = {"hop1": [], "hop2": [], "hop2-open": []}
+    with tempfile.TemporaryDirectory(prefix="meshnode-bench-") as directory, ExitStack() as stack:
+        programs = tools()
+        engine = stack.enter_context(targets.engine(programs, Path(directory)))
+        started = {
+            name: stack.enter_context(targets.mesh(MESHES[name], engine.port, Path(directory))) for name in found
+        }
+        for _ in range(rounds):
+            for name, target in started.items():
+                said = phases.put(programs.load, one, target.port, os.sched_getaffinity(0))
+                found[name].append(float(said["latency_p50_us"]))
+    direct, sealed, opened = (statistics.median(p50s) for p50s in found.values())
+    ratio = (sealed - direct) / (opened - direct)
+    return table(
+        [
+            ("one request at a time, p50", "direct", "over an open relay", "sealed", "sealed adds, against open"),
+            ("", *(f"{us / 1000:.2f} ms" for us in (direct, opened, sealed)), f"{ratio:.2f} x (must: <= 1.5)"),
+        ]
+    )
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and print."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.life", description=__doc__)
@@ -92,6 +116,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--against", type=Path, metavar="DIR", help="another checkout, to be measured in turn with this"
     )
     parser.add_argument("--mesh", choices=sorted(MESHES), default="local", help="of real nodes (default: %(default)s)")
+    parser.add_argument("--relays", action="store_true", help="also what a relay adds, sealed and open")
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="of real nodes (default: %(default)s)")
     parser.add_argument("--quick", action="store_true", help="whether it works, not how fast it is")
     options = parser.parse_args(arguments)
@@ -101,6 +126,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         rounds = 2 if options.quick else options.rounds
         print(f"\n{chosen_beside(options.against, 1 if options.quick else 3)}")
         print(f"\n{beside(options.against, options.mesh, rounds)}")
+    if options.relays:
+        print(f"\n{relayed(2 if options.quick else options.rounds)}")
     return 0
 
 
