@@ -54,11 +54,12 @@ class Chase:
         self._answers: dict[int, Tried] = {}
         self._latest: Attempt | None = None
         self._error: RequestError | None = None
+        self._began = 0.0
 
     async def run(self, until: float, *, hasty: bool) -> Tried:
         """The answer that won. Raises the RequestError that ended the request, DeadlineExceeded at `until`; `hasty`:
         that is earlier than a server may be blamed for. Leaving leaves nothing behind."""
-        began, won = trio.current_time(), 0
+        won = 0
         try:
             with trio.CancelScope(deadline=until):
                 won = await self._pursue()
@@ -68,7 +69,7 @@ class Chase:
                     if not flight.ended:
                         self._entry.note(now, "failed", number, flight.node, DeadlineExceeded.code)
                     (router.cancelled if hasty else router.failed)(flight, now)
-                raise self._too_slow(now - began)
+                raise self._too_slow(now - self._began)
             return self._answers.pop(won)
         finally:
             if won == 0 or len(self._flights) > 1:
@@ -90,7 +91,8 @@ class Chase:
         """The number of the attempt that won. One server after the other in this task; as soon as several may be asked
         at once, each in its own."""
         pursuit = self._pursuit
-        commands = pursuit.handle(Begin(), trio.current_time())
+        self._began = trio.current_time()
+        commands = pursuit.handle(Begin(), self._began)
         while True:
             match commands:
                 case [Try() as order] if pursuit.next_wakeup() is None:

@@ -94,6 +94,7 @@ class Dispatcher:
         self._watch = watch
         self._rng = rng
         self._retries = RetryBudget(section.retry_share, section.retry_window_s, section.retry_floor_per_s)
+        self._origin = Origin(around, section, self._retries, rng)
         self.hedges = HedgeBudget(section.hedge_share)
         self.usual = Usual(section.hedge_quantile)
         self.journal = Journal(section.journal, section.journal_bytes)
@@ -132,7 +133,7 @@ class Dispatcher:
         node = around.view().name(tried.path[-1])
         around.metrics.first_token(tried.order.attempt.model, node, trio.current_time() - began)
         headers, ended = self._headers(tried, plan, pursuit), self._at_end(tried, node, entry, job.deadline)
-        tried = continuing(Origin(around, self._section, self._retries, self._rng), job, tried, entry)
+        tried = continuing(self._origin, job, tried, entry)
         patience = Patience(job.wishes.silence_s or self._section.silence_s, job.deadline)
         return Delivered(tried, headers, patience, self._watch, ended)
 
@@ -193,15 +194,14 @@ class Dispatcher:
         # A deadline that its client cut short says little of the server.
         hasty = job.deadline < began + phase_s - HASTY_S
         tried = await chase.run(min(job.deadline, began + phase_s), hasty=hasty)
-        self._answered(tried)
         now = trio.current_time()
+        self._answered(tried, now)
         entry.note(now, "answered", tried.order.number, tried.path[-1])
         entry.note(now, "first token")
         entry.queued(tried.answer.headers.get("x-meshnode-queue-ms", ""))
         return tried
 
-    def _answered(self, tried: Tried) -> None:
-        now = trio.current_time()
+    def _answered(self, tried: Tried, now: float) -> None:
         if tried.path[-1] == tried.order.attempt.node:
             self._around.router.first_token(tried.flight, now)
             self.usual.add(tried.flight, now)

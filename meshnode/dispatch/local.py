@@ -155,7 +155,8 @@ class Local:
             return partial(gate.leave, held.pop())
 
         try:
-            queued_ms = int((trio.current_time() - asked_at) * 1000)
+            # Without a place in the queue there was no wait.
+            queued_ms = int((trio.current_time() - asked_at) * 1000) if place.position else 0
             if _loads(engine, job.facts.model):
                 inner, first = await self.loads.begin(partial(_begin, engine, job), keep)
             else:

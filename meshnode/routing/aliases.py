@@ -63,6 +63,8 @@ class Aliases:
     def constrain(self, job: Job) -> Job:
         """The job under the rules of the alias it names, if it names one. What it asks itself holds too, so that the
         stricter wins."""
+        if not self._rules and not self._always.own_machines:
+            return job
         demands = job.demands.both(self._always) if self._always.own_machines else job.demands
         rule = self._ruling(job.facts.model)
         if rule is None:
