@@ -238,7 +238,7 @@ class Dispatcher:
             **_servers_own(tried.answer.headers),
             "x-meshnode-node": _visible(view.name(tried.path[-1])),
             "x-meshnode-model": _visible(order.attempt.model),
-            "x-meshnode-path": _visible(" > ".join(view.name(node) for node in tried.path)),
+            "x-meshnode-path": _visible(" > ".join([view.name(node) for node in tried.path])),
             "x-meshnode-privacy": tried.privacy,
             "x-meshnode-reason": _visible(_why(plan, pursuit, order)),
             "x-meshnode-attempts": str(pursuit.made),

@@ -12,7 +12,19 @@ import trio
 
 from meshnode.errors import NotShared, Overloaded, Paused, RequestError
 from meshnode.model.job import Job
-from meshnode.slots.admission import Admission, Ask, Event, Granted, Leave, Load, Refused, Resize, Terms, Waiting
+from meshnode.slots.admission import (
+    Admission,
+    Ask,
+    Command,
+    Event,
+    Granted,
+    Leave,
+    Load,
+    Refused,
+    Resize,
+    Terms,
+    Waiting,
+)
 
 
 class Place(NamedTuple):
@@ -36,11 +48,12 @@ class Gate:
 
     async def enter(self, job: Job, owner: str, engine: str) -> Place:
         """Wait for a slot on `owner`'s account. Raises Overloaded, NotShared, Paused when the machine refuses."""
-        ticket = str(next(self._tickets))
-        granted = trio.Event()
-        self._waiting[ticket] = granted
-        self._handle(Ask(ticket, job.deadline, job.priority, owner, at_once=job.at_once))
-        position = 0
+        ticket, position, now = str(next(self._tickets)), 0, trio.current_time()
+        commands = self._admission.handle(Ask(ticket, job.deadline, job.priority, owner, at_once=job.at_once), now)
+        if commands == [Granted(ticket)]:
+            return Place(ticket, position)
+        granted = self._waiting[ticket] = trio.Event()
+        self._perform(commands)
         try:
             if not granted.is_set():
                 position = self._admission.position(ticket, trio.current_time())
@@ -86,7 +99,10 @@ class Gate:
         return self._admission.position(ticket, trio.current_time()) if ticket is not None else 0
 
     def _handle(self, event: Event) -> None:
-        for command in self._admission.handle(event, trio.current_time()):
+        self._perform(self._admission.handle(event, trio.current_time()))
+
+    def _perform(self, commands: list[Command]) -> None:
+        for command in commands:
             match command:
                 case Granted(ticket):
                     self._waiting[ticket].set()

@@ -90,6 +90,8 @@ PROBED = "to see whether it works again after failing"
 
 def order(ranked: list[Ranked], case: Case, section: DispatchSection) -> Ordered:
     """Order one tier, which is not empty."""
+    if len(ranked) == 1 and case.home is None:
+        return Ordered(ranked, _only(ranked[0]), "" if case.conversation == NONE else "new")
     most = section.retries + 4 + OTHERS
     rest = sorted(ranked) if len(ranked) <= most else nsmallest(most, ranked)
     home = _home(ranked, case.home)
