@@ -38,11 +38,12 @@ class LocalState:
 
 
 class Asking(NamedTuple):
-    """A job, the node that decides, and the owner whom the job is for ("" for nobody's)."""
+    """A job, the node that decides, the owner whom the job is for, and that node's own ("" for nobody's)."""
 
     job: Job
     me: NodeId
     owner: str
+    own: str
 
 
 Tier = list[tuple[Branch, list[Candidate]]]
@@ -186,8 +187,10 @@ class Sifter:
         return self._isolated(candidate)
 
     def _isolated(self, candidate: Candidate) -> Reason | None:
-        me, owner = self._asking.me, self._asking.owner
-        if candidate.node == me and not self._job.path:
+        _, me, owner, own = self._asking
+        # Whoever has a key of this node asks in a name that no certificate of this node's stands behind.
+        backed = bool(self._job.path) or owner == own
+        if candidate.node == me and not self._job.path and backed:
             return None
         owned = bool(owner) and candidate.owner == owner
         if self._job.demands.own_machines and not owned:
@@ -195,7 +198,7 @@ class Sifter:
                 "isolation",
                 f"is {_whose(candidate.owner)}, and the request stays on machines of {owner or 'its own'}",
             )
-        if candidate.owner_only and not owned:
+        if candidate.owner_only and not (owned and backed):
             return "isolation", f"serves nobody but {candidate.owner or 'its owner'}"
         return None
 

@@ -106,7 +106,7 @@ class Planner:
         conversation = conversation_of(job)
         home = known.affinity.home(conversation, now) if conversation else None
         request = _Request(job, asked, conversation, home, tree, local, rng, now)
-        found = self._search(request, Asking(job, view.me, job.owner or offers.owner), everybody)
+        found = self._search(request, Asking(job, view.me, job.owner or offers.owner, offers.owner), everybody)
         if not found.tiers:
             most, aliases = self._section.named_in_errors, self._aliases.rules
             error = refusal(job.facts, view, asked, offers, found.exclusions, most, aliases)

@@ -256,7 +256,23 @@ def test_what_is_asked_of_servers_leaves_out_who_does_not_show_it() -> None:
     assert demanding(view) == {4: "isolation"}
     ours = dataclasses.replace(job(), owner="ada", demands=Demands(own_machines=True))
     assert codes(router(), ours, view) == {1: "isolation", 3: "isolation", 4: "isolation"}
-    assert codes(router(), dataclasses.replace(job(), owner="eve"), view) == {}
+
+
+def test_a_machine_that_serves_its_owner_alone_is_asked_by_its_owners_nodes_only() -> None:
+    """Whoever has eve's key of another's node asks in her name, which no certificate of that node backs."""
+    apart = {1: {"owner": "eve", "owner_only": True}}
+    eves = dataclasses.replace(job(), owner="eve")
+    assert codes(router(), eves, star(1, apart)) == {1: "isolation"}
+    assert codes(router(), eves, star(1, {**apart, 0: {"models": (), "owner": "eve"}})) == {}
+
+
+@pytest.mark.parametrize(("asker", "excluded"), [("", {}), ("ada", {}), ("eve", {0: "isolation"})])
+def test_this_node_is_its_owners_machine_and_no_other_key_holders(asker: str, excluded: dict[int, str]) -> None:
+    view = star(1, {0: {"models": (offer(),), "owner": "ada"}, 1: {"owner": asker or "ada"}})
+    ours = dataclasses.replace(job(), owner=asker, demands=Demands(own_machines=True))
+    assert codes(router(), ours, view, serving()) == excluded
+    alone = star(1, {0: {"models": (offer(),), "owner": "ada", "owner_only": True}})
+    assert codes(router(), dataclasses.replace(job(), owner=asker), alone, serving()) == excluded
 
 
 def test_a_configured_node_may_serve_what_is_sensitive() -> None:
