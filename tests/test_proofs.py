@@ -83,8 +83,8 @@ async def mesh(tmp_path: Path, engine: FakeEngine, server: dict[str, Any], asker
 
 async def join(inviter: Node, node: Node) -> None:
     """Into the inviter's mesh."""
-    invite = await inviter.presence.doors("").control.invite(None, None, "", False)
-    await node.presence.doors("").control.join(invite["token"])
+    invite = await inviter.presence.doors(inviter.keys).control.invite(None, None, "", False)
+    await node.presence.doors(node.keys).control.join(invite["token"])
 
 
 async def sensitive(node: Node) -> str:

@@ -51,7 +51,9 @@ def _line(one: dict[str, Any]) -> list[str]:
 def _show(told: dict[str, Any]) -> None:
     plan = told["plan"]
     _say(f"{told['id']}  {told['model']}  {told['outcome']} after {told['total_s']:.6f} s")
-    _say(f"label {told['label']}; {plan['reason'] or 'nothing was planned'}")
+    key = f" with key {told['key']}" if told.get("key") else ""
+    asker = f"; asked by {told['owner']}{key}" if told.get("owner") else ""
+    _say(f"label {told['label']}{asker}; {plan['reason'] or 'nothing was planned'}")
     if told["cache"]:
         _say(f"{told['cache']}: shares the answer of {told['shares']}")
     if "refusal" in plan:

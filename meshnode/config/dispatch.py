@@ -47,7 +47,8 @@ class DispatchSection:
     # 1 MB; who reads more slowly than others by more than that gets an error.
     shared_bytes: Bytes = 32 << 20
     shared_stream_bytes: Bytes = 1 << 20
-    # Idempotency keys: how long after the answer's end, as payment services do it for shorter work; and how many.
+    # Idempotency keys: how long after the answer's end, as payment services do it for shorter work; and how many, of
+    # which no client has more than are free.
     idempotency_s: Seconds = 600.0
     idempotency_keys: Positive = 8192
     # Seen jobs remembered against loops and duplicates.

@@ -48,13 +48,15 @@ class Entry:
     """One request. `plan` is None until there is one; `outcome` until it has ended."""
 
     __slots__ = (
-        "at", "cache", "chunks", "label", "model", "outcome", "plan", "queue_ms", "refusal", "request", "route",
-        "shares", "steps", "stream", "unkept",
+        "at", "cache", "chunks", "key", "label", "model", "outcome", "owner", "plan", "queue_ms", "refusal", "request",
+        "route", "shares", "steps", "stream", "unkept",
     )  # fmt: skip
 
     def __init__(self, job: Job, now: float) -> None:
         self.request = job.id
         self.route, self.model, self.stream, self.label = job.route, job.facts.model, job.facts.stream, job.label.value
+        # Of an API key its public id.
+        self.owner, self.key = job.owner, job.wishes.key
         self.at = time.time()
         self.plan: Plan | None = None
         self.refusal: dict[str, Any] | None = None
@@ -152,6 +154,8 @@ def brief(entry: Entry, view: View, now: float) -> dict[str, Any]:
         "model": entry.model,
         "stream": entry.stream,
         "label": entry.label,
+        "owner": entry.owner or None,
+        "key": entry.key or None,
         "outcome": entry.outcome or "running",
         "total_s": _us(entry.steps[-1].at if entry.outcome else now, entry) / 1e6,
         "node": view.name(served.node) if served is not None and served.node is not None else None,

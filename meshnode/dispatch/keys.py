@@ -26,8 +26,31 @@ class _Known:
     ended_at: float
 
 
+class _Tenant:
+    """How many keys a client has in the table, and the sizes of its answers that are kept, the oldest first."""
+
+    __slots__ = ("bytes", "keys", "sizes")
+
+    def __init__(self) -> None:
+        self.keys = self.bytes = 0
+        self.sizes: dict[Key, int] = {}
+
+    def keep(self, key: Key, size: int) -> None:
+        self.sizes[key] = size
+        self.bytes += size
+
+    def drop(self, key: Key) -> int | None:
+        size = self.sizes.pop(key, None)
+        self.bytes -= size or 0
+        return size
+
+
 class Keys:
-    """At most `most` keys, each for `age_s` after its answer's end; answers of at most `most_bytes` together."""
+    """At most `most` keys, each for `age_s` after its answer's end; answers of at most `most_bytes` together.
+
+    No tenant may have more keys than are free (as switches share a buffer among ports: Choudhury and Hahne 1998): alone
+    it gets half of them, two a third each, and whoever comes next finds room. Answers go first whose tenant has most.
+    """
 
     def __init__(self, most: int, age_s: float, most_bytes: int) -> None:
         self._most = most
@@ -35,7 +58,7 @@ class Keys:
         self._most_bytes = most_bytes
         self._running: dict[Key, _Known] = {}
         self._answered: dict[Key, _Known] = {}
-        self._sizes: dict[Key, int] = {}
+        self._tenants: dict[str, _Tenant] = {}
         self._bytes = 0
 
     def __len__(self) -> int:
@@ -47,8 +70,7 @@ class Keys:
         self._expire(now)
         known = self._running.get(key) or self._answered.get(key)
         if known is None:
-            if len(self) >= self._most:
-                raise Overloaded("this node remembers as many idempotency keys as it can", retry_after_s=self._age_s)
+            self._check_room(key[0])
             return None
         if known.meant != meant:
             raise Conflict("this idempotency key was used for another request", param="idempotency-key")
@@ -63,6 +85,7 @@ class Keys:
     def began(self, key: Key, meant: Hashable, run: Run) -> None:
         """A new key runs."""
         self._running[key] = _Known(run, meant, 0.0)
+        self._tenants.setdefault(key[0], _Tenant()).keys += 1
 
     def ended(self, key: Key, now: float, *, keep: bool) -> None:
         """Its run is over. One that delivered an answer blocks the key; that answer can be had again if it may be kept
@@ -72,13 +95,25 @@ class Keys:
         delivered = run.whole and 200 <= run.status < 300
         run.kept = delivered and keep and run.replay.from_start
         if not delivered:
+            self._forget(key)
             return
         self._answered[key] = _Known(run, known.meant, now)
         if run.kept:
-            self._sizes[key] = run.replay.held_bytes
+            self._tenants[key[0]].keep(key, run.replay.held_bytes)
             self._bytes += run.replay.held_bytes
         while self._bytes > self._most_bytes:
-            self._drop(next(iter(self._sizes)))
+            largest = max(self._tenants.values(), key=lambda tenant: tenant.bytes)
+            self._drop(next(iter(largest.sizes)))
+
+    def _check_room(self, tenant: str) -> None:
+        known, free = self._tenants.get(tenant), self._most - len(self)
+        if free <= 0:
+            raise Overloaded("this node remembers as many idempotency keys as it can", retry_after_s=self._age_s)
+        if known is not None and known.keys >= free:
+            raise Overloaded(
+                f"this client has used {known.keys} idempotency keys, as many as this node remembers of one now",
+                retry_after_s=self._age_s,
+            )
 
     def _expire(self, now: float) -> None:
         while self._answered:
@@ -87,10 +122,17 @@ class Keys:
                 return
             self._drop(key)
             del self._answered[key]
+            self._forget(key)
 
     def _drop(self, key: Key) -> None:
         """Forget an answer, not its key. Whoever still reads it does so to its end."""
-        size = self._sizes.pop(key, None)
+        size = self._tenants[key[0]].drop(key)
         if size is not None:
             self._bytes -= size
             self._answered[key].run.forget()
+
+    def _forget(self, key: Key) -> None:
+        tenant = self._tenants[key[0]]
+        tenant.keys -= 1
+        if not tenant.keys:
+            del self._tenants[key[0]]

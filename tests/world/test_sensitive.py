@@ -84,5 +84,5 @@ async def test_a_sensitive_request_goes_to_the_attested_node_and_to_nobody_once_
         assert len(plain.records) == before
         # The other is still there for what is not sensitive, and for all once it is trusted by hand.
         assert (await post(asker, "internal"))[:2] == (200, "plain")
-        await asker.presence.doors("").control.trust(other.id.text, "plain")
+        await asker.presence.doors(asker.keys).control.trust(other.id.text, "plain")
         assert (await post(asker, "sensitive"))[:2] == (200, "plain")
