@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import base64
+from functools import lru_cache
 
 from meshnode.errors import DecodeError
 
 _ID_BYTES = 32
+_TEXT_CHARACTERS = 52
+
+REMEMBERED = 4096
+"""Ids of which both forms are remembered: a request between nodes has some ten of them, nearly always the same."""
 
 
 class NodeId(bytes):
@@ -22,7 +27,7 @@ class NodeId(bytes):
     @property
     def text(self) -> str:
         """The whole id in lower-case base32 without padding (52 characters)."""
-        return base64.b32encode(self).decode().rstrip("=").lower()
+        return _text_of(self)
 
     @property
     def short(self) -> str:
@@ -33,15 +38,28 @@ class NodeId(bytes):
     @classmethod
     def parse(cls, text: str) -> NodeId:
         """Read what `text` wrote, in either case. Raises DecodeError."""
-        try:
-            node = cls(base64.b32decode(text.upper() + "=" * (-len(text) % 8)))
-        except ValueError as error:
-            raise DecodeError(f"not a node id: {text!r:.80}") from error
-        if node.text != text.lower():  # the last letter has four bits to spare: one id, one spelling
-            raise DecodeError(f"not a node id: {text!r:.80}")
-        return node
+        return _parsed(text)
 
     def __repr__(self) -> str:
         return f"NodeId({self.short})"
 
     __str__ = __repr__
+
+
+@lru_cache(REMEMBERED)
+def _text_of(node: NodeId) -> str:
+    return base64.b32encode(node).decode().rstrip("=").lower()
+
+
+@lru_cache(REMEMBERED)
+def _parsed(text: str) -> NodeId:
+    """Only what is an id is remembered, and takes 400 bytes: nobody can fill this with more."""
+    if len(text) > _TEXT_CHARACTERS:
+        raise DecodeError(f"not a node id: {text!r:.80}")
+    try:
+        node = NodeId(base64.b32decode(text.upper() + "=" * (-len(text) % 8)))
+    except ValueError as error:
+        raise DecodeError(f"not a node id: {text!r:.80}") from error
+    if node.text != text.lower():  # the last letter has four bits to spare: one id, one spelling
+        raise DecodeError(f"not a node id: {text!r:.80}")
+    return node
