@@ -6,10 +6,10 @@ Not for sending (front) nor for serving (engine). Counterparts: model.job, model
 from meshnode.dialects.demands import read_demands
 from meshnode.dialects.facts import CHAT, COMPLETION, EMBEDDINGS, read_facts, rewrite_model
 from meshnode.dialects.openai import ModelCard, cards, model_body, model_list, not_found, with_aliases, with_outside
+from meshnode.dialects.sound import Judge, SoundStream, Unjudged, judge_of
 from meshnode.dialects.sse import (
     KEEPALIVE,
     StreamEnd,
-    StreamObserver,
     Usage,
     WholeEvents,
     first_event_is_error,
@@ -21,9 +21,11 @@ __all__ = [
     "COMPLETION",
     "EMBEDDINGS",
     "KEEPALIVE",
+    "Judge",
     "ModelCard",
+    "SoundStream",
     "StreamEnd",
-    "StreamObserver",
+    "Unjudged",
     "Usage",
     "WholeEvents",
     "cards",
@@ -33,6 +35,7 @@ __all__ = [
     "from_wire",
     "http_error",
     "http_problem",
+    "judge_of",
     "model_body",
     "model_list",
     "not_found",

@@ -1,13 +1,13 @@
-"""Server-sent events on their way through: cut at whole events, counted, and judged at the end; never parsed per chunk.
+"""Server-sent events on their way through: cut at whole events, and judged by how they begin and end.
 
-Works over any cut of the bytes. Not for making events (status, engines) nor for waiting (front). WHATWG HTML §9.2.
+Works over any cut of the bytes. Not for whether each can be read (sound.py), nor for making events (status, engines),
+nor for waiting (front). WHATWG HTML §9.2.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -44,7 +44,7 @@ class WholeEvents:
         if chunk.endswith(b"\n\n"):
             self.at_boundary = True
             return chunk
-        end = _last_boundary(chunk)
+        end = last_boundary(chunk)
         if len(chunk) - end > HELD_BYTES:
             self.at_boundary = False
             return chunk
@@ -58,10 +58,10 @@ class WholeEvents:
         return held
 
 
-def _last_boundary(chunk: bytes) -> int:
-    """Just behind the last blank line, whose ends may be LF or CRLF; 0 where there is none."""
-    plain = chunk.rfind(b"\n\n")
-    carriage = chunk.rfind(b"\n\r\n")
+def last_boundary(chunk: bytes | bytearray, start: int = 0) -> int:
+    """Just behind the last blank line from `start` on, whose ends may be LF or CRLF; 0 where there is none."""
+    plain = chunk.rfind(b"\n\n", start)
+    carriage = chunk.rfind(b"\n\r\n", start)
     return max(plain + 2 if plain >= 0 else 0, carriage + 3 if carriage >= 0 else 0)
 
 
@@ -83,7 +83,6 @@ class StreamEnd:
 
     finished: bool
     failed: bool
-    chunks: int
     events: int
     usage: Usage | None
 
@@ -97,6 +96,12 @@ class _Tokens(msgspec.Struct):
     completion_tokens: int = 0
 
 
+class _Opening(msgspec.Struct):
+    choices: list[dict[str, Any]] | None = None
+    usage: Any = None
+    error: Any = None
+
+
 class _Event(msgspec.Struct):
     choices: list[_Choice] | None = None
     usage: _Tokens | None = None
@@ -104,46 +109,45 @@ class _Event(msgspec.Struct):
 
 
 _EVENT = msgspec.json.Decoder(_Event)
+_OPENING = msgspec.json.Decoder(_Opening)
 
 
-class StreamObserver:
-    """Sees each chunk of a copied stream and keeps only its end. One line per chunk on the hot path."""
+def judge_end(tail: bytes, events: int) -> StreamEnd:
+    """A stream of `events`, judged by its last ones, in `tail`."""
+    lines = tail.splitlines()
+    data = [line[5:].strip() for line in lines if line.startswith(b"data:")][-_LAST_EVENTS:]
+    last = [event for event in map(_read, data) if event is not None]
+    reasons = any(choice.finish_reason for event in last for choice in event.choices or ())
+    tokens = next((event.usage for event in reversed(last) if event.usage is not None), None)
+    failed = any(bytes(event.error) not in (b"", b"null") for event in last)
+    return StreamEnd(
+        finished=(b"[DONE]" in data or reasons) and not failed,
+        failed=failed,
+        events=events,
+        usage=Usage(tokens.prompt_tokens, tokens.completion_tokens) if tokens is not None else None,
+    )
 
-    __slots__ = ("_kept", "_kept_bytes", "_last", "chunks", "events")
 
-    def __init__(self) -> None:
-        self.chunks = 0
-        self.events = 0
-        self._last = b"\n"
-        self._kept: deque[bytes] = deque()
-        self._kept_bytes = 0
+def preliminary(event: bytes) -> bool:
+    """Whether an event says nothing yet: a comment, the role of who will speak, or what some put before that."""
+    data = _data(event)
+    try:
+        said = _OPENING.decode(data) if data else _Opening(choices=[])
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        return False
+    silent = said.choices is not None and not any(map(_speaks, said.choices))
+    return silent and not said.usage and not said.error
 
-    def feed(self, chunk: bytes) -> None:
-        """Count a chunk. JSON has no raw line ends, so a line that begins `data:` is always an event's."""
-        self.chunks += 1
-        self.events += chunk.count(b"\ndata:") + (self._last + chunk[:5]).count(b"\ndata:")
-        self._last = chunk[-5:] if len(chunk) >= 5 else (self._last + chunk)[-5:]
-        self._kept.append(chunk)
-        self._kept_bytes += len(chunk)
-        while self._kept_bytes - len(self._kept[0]) >= TAIL_BYTES:
-            self._kept_bytes -= len(self._kept.popleft())
 
-    def end(self) -> StreamEnd:
-        """Judge the stream by its last events."""
-        lines = b"".join(self._kept)[-TAIL_BYTES:].splitlines()
-        data = [line[5:].strip() for line in lines if line.startswith(b"data:")][-_LAST_EVENTS:]
-        done = b"[DONE]" in data
-        events = [event for event in map(_read, data) if event is not None]
-        reasons = any(choice.finish_reason for event in events for choice in event.choices or ())
-        tokens = next((event.usage for event in reversed(events) if event.usage is not None), None)
-        failed = any(bytes(event.error) not in (b"", b"null") for event in events)
-        return StreamEnd(
-            finished=(done or reasons) and not failed,
-            failed=failed,
-            chunks=self.chunks,
-            events=self.events,
-            usage=Usage(tokens.prompt_tokens, tokens.completion_tokens) if tokens is not None else None,
-        )
+def _speaks(choice: dict[str, Any]) -> bool:
+    delta = choice.get("delta")
+    if not isinstance(delta, dict):
+        return bool(delta or choice.get("text") or choice.get("finish_reason"))
+    return bool(choice.get("finish_reason")) or any(value for key, value in delta.items() if key != "role")
+
+
+def _data(event: bytes) -> bytes:
+    return b"\n".join(line[5:].strip() for line in event.splitlines() if line.startswith(b"data:"))
 
 
 def _read(data: bytes) -> _Event | None:
@@ -153,14 +157,18 @@ def _read(data: bytes) -> _Event | None:
         return None
 
 
+def opening(chunk: bytes) -> bytes:
+    """The first event that says something; empty where none does."""
+    events = chunk.replace(b"\r\n", b"\n").split(b"\n\n")
+    return next((event for event in events if not preliminary(event)), b"")
+
+
 def first_event_is_error(chunk: bytes) -> bool:
-    """Whether a stream begins with an error, so that its status can still be an error's. Comments are skipped."""
-    for line in chunk[:TAIL_BYTES].splitlines():
-        if line.startswith(b"data:"):
-            return _is_error(line[5:])
-        if line.startswith(b"event:") and line[6:].strip() == b"error":
-            return True
-    return False
+    """Whether a stream begins with an error, so that its status can still be an error's. What says nothing is
+    skipped."""
+    event = opening(chunk) if b"error" in chunk else b""
+    named = any(line[6:].strip() == b"error" for line in event.splitlines() if line.startswith(b"event:"))
+    return named or _is_error(_data(event))
 
 
 def _is_error(data: bytes) -> bool:

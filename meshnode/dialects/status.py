@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
+from meshnode.dialects.sse import opening
 from meshnode.errors import (
     REQUEST_ERRORS,
     BadRequest,
@@ -127,7 +128,7 @@ def from_wire(status: int, headers: Mapping[str, str], body: bytes) -> RequestEr
 
 def from_event(chunk: bytes) -> RequestError:
     """The error that a stream began with (sse.first_event_is_error): ours by its code, an engine's by its number."""
-    data = next((line[5:].strip() for line in chunk.splitlines() if line.startswith(b"data:")), b"")
+    data = next((line[5:].strip() for line in opening(chunk).splitlines() if line.startswith(b"data:")), b"")
     said = _error_object(data)
     named = REQUEST_ERRORS.get(said.get("code") or "")
     number = said.get("status")

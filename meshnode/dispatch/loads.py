@@ -12,14 +12,11 @@ from collections.abc import Awaitable, Callable
 import trio
 
 from meshnode.config.engine import EngineSection
+from meshnode.dispatch.begun import Begun
 from meshnode.errors import Draining, RequestError
-from meshnode.model.answer import Answer
 from meshnode.observe import log
 
 logger = log.get("dispatch")
-
-Begun = tuple[Answer, bytes]
-"""An engine's answer and its first bytes."""
 
 Ask = Callable[[], Awaitable[Begun]]
 
@@ -85,7 +82,7 @@ class Loads:
         with trio.CancelScope(shield=True):
             await load.over.wait()
             if load.begun is not None:
-                await load.begun[0].aclose()
+                await load.begun.answer.aclose()
 
     async def _own(self, load: _Load, ask: Ask) -> None:
         try:
@@ -106,6 +103,6 @@ class Loads:
         try:
             if load.begun is not None:
                 with trio.CancelScope(shield=True):
-                    await load.begun[0].aclose()
+                    await load.begun.answer.aclose()
         finally:
             give_back()

@@ -7,59 +7,39 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Protocol
 
 import trio
 
 from meshnode.config.engine import EngineSection
-from meshnode.dialects.sse import StreamObserver
 from meshnode.dispatch import load
+from meshnode.dispatch.begun import Begun, ServingEngine, begin
 from meshnode.dispatch.gate import Gate
 from meshnode.dispatch.loads import Loads
 from meshnode.dispatch.share import Share
 from meshnode.errors import Draining, EngineFailed, Overloaded
 from meshnode.gossip.facts import Facts
-from meshnode.model.advert import ModelOffer
-from meshnode.model.answer import Answer
 from meshnode.model.job import Job
 from meshnode.model.names import same_model
 from meshnode.routing import LocalState
 from meshnode.slots.admission import Admission, Load, Waiting
 
 
-class ServingEngine(Protocol):
-    """What this room needs of an engine (meshnode.engine has them)."""
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def slots(self) -> int: ...
-
-    @property
-    def offers(self) -> tuple[ModelOffer, ...]: ...
-
-    async def serve(self, route: str, headers: Mapping[str, str], body: bytes) -> Answer: ...
-
-
 class LocalAnswer:
-    """An engine's answer whose first bytes are here. Ends with EngineFailed when the engine stopped short."""
+    """An engine's answer that has begun to say something. Ends with EngineFailed when the engine stopped short, or said
+    what no client can read."""
 
     def __init__(
-        self, inner: Answer, first: bytes, release: Callable[[], None], headers: Mapping[str, str],
-        told: Callable[[], str],
-    ) -> None:  # fmt: skip
+        self, begun: Begun, release: Callable[[], None], headers: Mapping[str, str], told: Callable[[], str]
+    ) -> None:
         """`told` says the engine's load, once this answer has given its slot back."""
-        self.status = inner.status
+        self.status = begun.answer.status
         self.headers = headers
         self._trailers: dict[str, str] | None = None
-        self._inner = inner
-        self._first = first
+        self._begun = begun
+        self._first = begun.first
         self._release = release
         self._told = told
         self._over = False
-        streamed = inner.headers.get("content-type", "").startswith("text/event-stream")
-        self._observer = StreamObserver() if streamed and inner.status == 200 else None
 
     @property
     def trailers(self) -> Mapping[str, str]:
@@ -73,7 +53,7 @@ class LocalAnswer:
     @property
     def events(self) -> int:
         """Events of a stream so far, about one a token; 0 for what is no stream."""
-        return self._observer.events if self._observer is not None else 0
+        return self._begun.judge.events
 
     def __aiter__(self) -> LocalAnswer:
         return self
@@ -81,27 +61,18 @@ class LocalAnswer:
     async def __anext__(self) -> bytes:
         if self._first:
             data, self._first = self._first, b""
-        else:
-            try:
-                data = await self._inner.__anext__()
-            except StopAsyncIteration:
-                await self._ended()
-                raise
-        if self._observer is not None:
-            self._observer.feed(data)
-        return data
+            return data
+        if data := await self._begun.more():
+            return data
+        await self.aclose()
+        self._over = True
+        raise StopAsyncIteration
 
     async def aclose(self) -> None:
         try:
-            await self._inner.aclose()
+            await self._begun.answer.aclose()
         finally:
             self._release()
-
-    async def _ended(self) -> None:
-        await self.aclose()
-        self._over = True
-        if self._observer is not None and not self._observer.end().finished:
-            raise EngineFailed("the engine ended the stream before it said it was done")
 
 
 class Local:
@@ -158,18 +129,18 @@ class Local:
             # Without a place in the queue there was no wait.
             queued_ms = int((trio.current_time() - asked_at) * 1000) if place.position else 0
             if _loads(engine, job.facts.model):
-                inner, first = await self.loads.begin(partial(_begin, engine, job), keep)
+                begun = await self.loads.begin(partial(begin, engine, job), keep)
             else:
-                inner, first = await _begin(engine, job)
+                begun = await begin(engine, job)
         except BaseException:
             release()
             raise
         headers = {
-            **inner.headers,
+            **begun.answer.headers,
             "x-meshnode-queue-ms": str(queued_ms),
             "x-meshnode-queue-position": str(place.position),
         }
-        return LocalAnswer(inner, first, release, headers, lambda: load.write(gate.load(own=own)))
+        return LocalAnswer(begun, release, headers, lambda: load.write(gate.load(own=own)))
 
     def facts(self) -> Facts | None:
         """What neighbours are told of this node's load, as it is for others than its owner."""
@@ -220,17 +191,3 @@ class Local:
 def _loads(engine: ServingEngine, model: str) -> bool:
     """Whether the engine has to load the model before it answers."""
     return any(not offer.loaded and same_model(model, offer.name) for offer in engine.offers)
-
-
-async def _begin(engine: ServingEngine, job: Job) -> tuple[Answer, bytes]:
-    """Ask the engine and wait for the first bytes."""
-    inner = await engine.serve(job.route, {}, job.body)
-    try:
-        first = await anext(inner, b"")
-    except BaseException:
-        with trio.CancelScope(shield=True):
-            await inner.aclose()
-        raise
-    if not first and inner.status == 200:
-        raise EngineFailed(f"{engine.name} answered with an empty body")
-    return inner, first

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from meshnode.dialects import status
+from meshnode.dialects import Judge, Unjudged, judge_of, status
 from meshnode.dispatch import load, wire
-from meshnode.errors import LinkError, PeerFailed, RequestError, StreamReset
+from meshnode.errors import DecodeError, LinkError, PeerFailed, RequestError, StreamReset
 from meshnode.gossip.facts import Facts
 from meshnode.model.job import Label
 
@@ -40,12 +40,13 @@ def _unheard(_: Facts) -> None:
 class RemoteAnswer:
     """An answer that arrives over a link. Ends with PeerFailed when it was cut, or the server's error."""
 
-    def __init__(self, stream: LinkStream, headers: Mapping[str, str], first: bytes, lease: Lease, told: Told) -> None:
+    def __init__(self, stream: LinkStream, headers: Mapping[str, str], lease: Lease, told: Told, judge: Judge) -> None:
         self.status = _status(headers)
         self.headers = wire.passed_on(headers)
         self._stream = stream
-        self._first = first
+        self._first = b""
         self._lease = lease
+        self._judge = judge
         self._told = told
         self._over = False
 
@@ -60,17 +61,31 @@ class RemoteAnswer:
         if self._first:
             first, self._first = self._first, b""
             return first
-        if self._over:
-            raise StopAsyncIteration
+        while not self._over:
+            try:
+                data = await self._stream.receive_some()
+            except LinkError as error:
+                self._end()
+                if self._lease.lost is not None:
+                    raise self._lease.lost from error
+                raise PeerFailed(f"the answer from {self._lease.peer} was cut: {error}") from error
+            if data := self._judged(data) if data else self._rest():
+                return data
+        raise StopAsyncIteration
+
+    async def begin(self) -> None:
+        """Wait until it says something, or all of it is here. Raises as the whole does."""
+        with suppress(StopAsyncIteration):
+            self._first = await self.__anext__()
+
+    def _judged(self, data: bytes) -> bytes:
         try:
-            data = await self._stream.receive_some()
-        except LinkError as error:
-            self._end()
-            if self._lease.lost is not None:
-                raise self._lease.lost from error
-            raise PeerFailed(f"the answer from {self._lease.peer} was cut: {error}") from error
-        if data:
-            return data
+            return self._judge.feed(data)
+        except DecodeError as error:
+            raise PeerFailed(f"{self._lease.peer} said {error}") from error
+
+    def _rest(self) -> bytes:
+        """The stream is over."""
         self._end()
         trailers = self._stream.trailers
         if (facts := load.read(trailers)) is not None:
@@ -79,7 +94,13 @@ class RemoteAnswer:
             raise status.from_wire(502, trailers, trailers.get(wire.MESSAGE, "").encode())
         if wire.DONE not in trailers:
             raise PeerFailed(f"the answer from {self._lease.peer} ended early")
-        raise StopAsyncIteration
+        try:
+            rest = self._judge.rest()
+        except DecodeError as error:
+            raise PeerFailed(f"{self._lease.peer} said {error}") from error
+        if not self._judge.finished:
+            raise PeerFailed(f"the answer from {self._lease.peer} ended before it said it was done")
+        return rest
 
     async def aclose(self) -> None:
         if not self._over:
@@ -131,12 +152,9 @@ async def _answer(stream: LinkStream, envelope: Envelope, body: bytes, lease: Le
         raise _refused(headers, await _read_all(stream), told)
     if headers.get(wire.ATTEMPT, str(envelope.attempt)) != str(envelope.attempt):
         raise PeerFailed(f"{lease.peer} answered another attempt of the job than it was asked for")
-    first = await stream.receive_some()
-    answer = RemoteAnswer(stream, headers, first, lease, told)
-    if not first:
-        # Nothing but trailers: an empty body that was meant (or an error told there).
-        with suppress(StopAsyncIteration):
-            await answer.__anext__()
+    judge = Unjudged() if lease.onward is not None else judge_of(_status(headers), headers)
+    answer = RemoteAnswer(stream, headers, lease, told, judge)
+    await answer.begin()
     return answer
 
 

@@ -11,8 +11,9 @@ from typing import Protocol
 import msgspec
 
 from meshnode.dialects.anthropic_answer import Translation
-from meshnode.dialects.sse import StreamObserver, Usage, WholeEvents
-from meshnode.errors import EngineFailed
+from meshnode.dialects.sound import SoundStream, judge_of
+from meshnode.dialects.sse import Usage
+from meshnode.errors import DecodeError, EngineFailed
 from meshnode.model.answer import Answer, WholeAnswer
 
 WHOLE_BYTES = 64 * 1024 * 1024
@@ -45,9 +46,8 @@ class CountedAnswer:
         self.trailers: Mapping[str, str] = {}
         self.usage: Usage | None = None
         self._inner = inner
-        self._observer = StreamObserver()
-        self._events = WholeEvents() if hides_usage else None
-        self._streamed = inner.headers.get("content-type", "").startswith("text/event-stream")
+        self._judge = judge_of(inner.status, inner.headers)
+        self._hides_usage = hides_usage
         self._body: list[bytes] = []
         self._size = 0
         self._over = False
@@ -58,12 +58,11 @@ class CountedAnswer:
     async def __anext__(self) -> bytes:
         while not self._over:
             try:
-                data = await self._inner.__anext__()
+                data = self._take(self._judge.feed(await self._inner.__anext__()))
             except StopAsyncIteration:
-                self._over = True
                 data = self._end()
-            else:
-                data = self._see(data)
+            except DecodeError as error:
+                raise EngineFailed(f"the provider said {error}") from error
             if data:
                 return data
         raise StopAsyncIteration
@@ -72,26 +71,31 @@ class CountedAnswer:
         self._over = True
         await self._inner.aclose()
 
-    def _see(self, data: bytes) -> bytes:
-        if not self._streamed:
-            self._size += len(data)
-            if self._size <= WHOLE_BYTES:
-                self._body.append(data)
-            else:
-                self._body.clear()
-            return data
-        self._observer.feed(data)
-        return without_usage(self._events.feed(data)) if self._events is not None else data
+    def _take(self, data: bytes) -> bytes:
+        """What the client gets of `data`, which is whole events where it is a stream."""
+        if isinstance(self._judge, SoundStream):
+            return without_usage(data) if self._hides_usage else data
+        self._size += len(data)
+        if self._size <= WHOLE_BYTES:
+            self._body.append(data)
+        else:
+            self._body.clear()
+        return data
 
     def _end(self) -> bytes:
-        if not self._streamed:
+        self._over = True
+        try:
+            data = self._take(self._judge.rest())
+        except DecodeError as error:
+            raise EngineFailed(f"the provider said {error}") from error
+        if not isinstance(self._judge, SoundStream):
             self.usage = _whole_usage(b"".join(self._body))
-            return b""
-        end = self._observer.end()
+            return data
+        end = self._judge.end()
         self.usage = end.usage
-        if self.status == 200 and not end.finished and not end.failed:
+        if not end.finished and not end.failed:
             raise EngineFailed("the provider ended the stream before it said it was done")
-        return without_usage(self._events.rest()) if self._events is not None else b""
+        return data
 
 
 class TranslatedAnswer:

@@ -6,11 +6,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from meshnode.dialects import StreamObserver, Usage, WholeEvents, event_error, first_event_is_error
+from meshnode.dialects import WholeEvents, event_error, first_event_is_error
 from meshnode.dialects.sse import HELD_BYTES
 from meshnode.errors import EngineFailed
 
 DELTA = b'data: {"choices":[{"index":0,"delta":{"content":"a\\n\\ndata: b"},"finish_reason":null}],"usage":null}\n\n'
+ROLE = b'data: {"choices":[{"index":0,"delta":{"role":"assistant","content":null},"finish_reason":null}]}\n\n'
 LAST = b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\n'
 USAGE = b'data: {"choices":[],"usage":{"prompt_tokens":5,"completion_tokens":7,"total_tokens":12}}\n\n'
 DONE = b"data: [DONE]\n\n"
@@ -24,49 +25,6 @@ def cut(data: bytes, sizes: list[int]) -> list[bytes]:
         pieces.append(data[:size])
         data = data[size:]
     return [piece for piece in [*pieces, data] if piece]
-
-
-def observe(*chunks: bytes) -> StreamObserver:
-    observer = StreamObserver()
-    for chunk in chunks:
-        observer.feed(chunk)
-    return observer
-
-
-class TestObserver:
-    @given(cuts, st.booleans())
-    @settings(deadline=None, max_examples=300)
-    def test_the_cut_does_not_matter(self, sizes: list[int], crlf: bool) -> None:
-        stream = b": keepalive\n\n" + DELTA * 10 + LAST + USAGE + DONE
-        if crlf:
-            stream = stream.replace(b"\n\n", b"\r\n\r\n")
-        pieces = cut(stream, sizes)
-        end = observe(*pieces).end()
-        assert (end.chunks, end.events, end.finished, end.failed) == (len(pieces), 13, True, False)
-        assert end.usage == Usage(5, 7)
-
-    @pytest.mark.parametrize("ending", [LAST, DONE, LAST + USAGE, DONE.rstrip()])
-    def test_a_stream_that_says_so_is_finished(self, ending: bytes) -> None:
-        assert observe(DELTA, ending).end().finished
-
-    @pytest.mark.parametrize("ending", [b"", USAGE, DONE[:8], LAST[:40]])
-    def test_a_stream_that_does_not_was_cut(self, ending: bytes) -> None:
-        assert not observe(DELTA, ending).end().finished
-
-    def test_an_error_event_is_no_proper_end(self) -> None:
-        end = observe(DELTA, event_error(EngineFailed("died"))).end()
-        assert end.failed
-        assert not end.finished
-
-    def test_only_the_tail_is_kept(self) -> None:
-        observer = observe(*[DELTA] * 10_000)
-        assert observer._kept_bytes < 40_000
-        assert observer.end().events == 10_000
-
-    @given(st.lists(st.binary(max_size=80)))
-    @settings(deadline=None, max_examples=100)
-    def test_nonsense_is_judged_too(self, chunks: list[bytes]) -> None:
-        assert observe(*chunks).end().chunks == len(chunks)
 
 
 class TestWholeEvents:
@@ -109,6 +67,8 @@ class TestWholeEvents:
         (b'data: {"id":1,"error":null,"choices":[{"delta":{"content":"\\"error\\""}}]}\n\n', False),
         (b"", False),
         (b": keepalive\n\n", False),
+        (ROLE + event_error(EngineFailed("died")), True),
+        (ROLE + DELTA + event_error(EngineFailed("died")), False),
     ],
 )
 def test_an_error_in_place_of_the_first_event_is_seen(chunk: bytes, is_error: bool) -> None:

@@ -12,9 +12,7 @@ from tests.kit.world import LAST, ScriptedEngine, world
 
 MODEL = "m"
 SAID = (
-    'data: {"choices":[{"delta":{"content":"żółć, 漢字, 🦙\u2028"}}]}\n\n'.encode()
-    + b"data: \xff\xfe\xc3\r\n\x00\n\n"
-    + LAST
+    'data: {"choices":[{"delta":{"content":"żółć, 漢字, 🦙\u2028"}}]}\n\n'.encode() + b": \xc2\x80\r\n\x00\n\n" + LAST
 )
 
 

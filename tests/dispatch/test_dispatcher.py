@@ -323,7 +323,7 @@ async def test_what_an_engine_says_when_it_fails_is_not_logged(tmp_path: Path, a
 def _saying(head: list[tuple[str, str]]) -> Callable[[Link, LinkStream], Awaitable[None]]:
     async def serve(link: Link, stream: LinkStream) -> None:
         await stream.send_head(head)
-        await stream.send(b"x")
+        await stream.send(b"{}")
         await stream.finish([("meshnode-done", "1")])
 
     return serve

@@ -35,10 +35,17 @@ MUTANTS = (
     ),
     Mutant(
         rule="a stream that its engine ended before its last word was cut",
-        file="dispatch/local.py",
-        text="if self._observer is not None and not self._observer.end().finished:",
+        file="dispatch/begun.py",
+        text="if not self.judge.finished:",
         instead="if False:",
         tests=("tests/dispatch/test_dispatcher.py",),
+    ),
+    Mutant(
+        rule="what no client can read is passed on by nobody, and asked for elsewhere",
+        file="dispatch/begun.py",
+        text="data = self.judge.feed(await self.answer.__anext__())",
+        instead="data = await self.answer.__anext__()",
+        tests=("tests/dispatch/test_spoilt.py",),
     ),
     Mutant(
         rule="nothing is asked again once its answer has begun",
