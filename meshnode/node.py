@@ -41,7 +41,8 @@ from meshnode.keep.receipts import Receipts
 from meshnode.keep.spending import load_spent, save_spent
 from meshnode.mesh.addresses import bound_host, join, own_name, reachable
 from meshnode.mesh.discover import Listening
-from meshnode.mesh.member import Member, Pipes
+from meshnode.mesh.life import Pipes
+from meshnode.mesh.member import Member
 from meshnode.mesh.members import owner_of
 from meshnode.mesh.work import Work
 from meshnode.model.advert import Advert, ModelOffer

@@ -1,4 +1,4 @@
-"""This node as a member: its membership, its listener, and the Mesh that lives it, replaced when it joins another.
+"""This node as a member: its listener, its present membership (life.py), and the change from one to the next.
 
 Founds a private mesh of one at the first start. Not for jobs (their streams go to the callable handed in) nor for the
 protocol of joining (join.py) or who is kept out (warden.py). Counterpart: node.py, which owns `run`.
@@ -7,10 +7,8 @@ protocol of joining (join.py) or who is kept out (warden.py). Counterpart: node.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from functools import partial
 from random import Random
@@ -20,56 +18,28 @@ import msgspec
 import trio
 
 from meshnode.config import Config
-from meshnode.errors import AlreadyLinked, CertificateRefused, HandshakeFailed, IdentityError, InviteRefused
+from meshnode.errors import IdentityError, InviteRefused
 from meshnode.identity import Invite, NodeKey, TrustMode
 from meshnode.keep.home import Home, Membership
-from meshnode.mesh import dial_back
-from meshnode.mesh.address_book import AddressBook
-from meshnode.mesh.dial_back import DialBack, DialledBack, Way
-from meshnode.mesh.discover import Discovery, Listening
-from meshnode.mesh.doorway import Doorway
+from meshnode.mesh.dial_back import DialledBack
 from meshnode.mesh.founding import check, found_anew, own_membership
-from meshnode.mesh.join import PATH as JOIN_PATH
-from meshnode.mesh.join import Invitation, Inviter, Joined, Wish, join_with, keep_joined
-from meshnode.mesh.mesh import Mesh, Standing
+from meshnode.mesh.join import Invitation, Joined, Wish, join_with, keep_joined
+from meshnode.mesh.life import Life, Means, Pipes
+from meshnode.mesh.mesh import Mesh
 from meshnode.mesh.papers import Papers
-from meshnode.mesh.warden import Revoked, Warden
+from meshnode.mesh.warden import Revoked
 from meshnode.mesh.work import Work
 from meshnode.model.advert import Advert
 from meshnode.model.ids import NodeId
 from meshnode.model.view import View
-from meshnode.net import Authenticated, Link, LinkStream, dial, socket_stream
-from meshnode.net.dial import Connect
+from meshnode.net import Link
 from meshnode.net.listen import Welcome, serve
 from meshnode.observe import log
 
 logger = log.get("mesh")
 
-FIRST_LINK_S = 5.0
-"""How long a join waits for the new mesh to answer, so that it can say who is there."""
-
 FAREWELL_S = 0.2
 """How long the farewell to a mesh that is left has to leave this node's links before they close."""
-
-_STRANGER = (
-    "who answers there knows no network secret of this node: it is no node of this mesh, or the secret was rotated "
-    "more than a day ago, while this node was away (then it needs a new invite)"
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Pipes:
-    """How this node reaches others and is reached: real sockets, or a virtual net in tests.
-
-    `listeners` may be empty: then this node only dials out. `reachable` are the addresses others may dial; `listening`
-    is where they are bound. `discovers`: interfaces are watched and neighbours looked for, on a real network only.
-    """
-
-    listeners: Sequence[trio.abc.Listener[trio.abc.Stream]]
-    reachable: tuple[str, ...]
-    connect: Connect = socket_stream.connect
-    listening: Listening | None = None
-    discovers: bool = False
 
 
 class Member:
@@ -80,18 +50,21 @@ class Member:
 
     def __init__(self, home: Home, key: NodeKey, config: Config, pipes: Pipes, work: Work, rng: Random) -> None:
         check(config)
-        self._home = home
         self._key = key
-        self._config = config
-        self._pipes = pipes
-        self._work = work
-        self._rng = rng
-        self._disk = trio.Lock()
-        self._advert: Advert | None = None
-        self._rejoined = trio.Event()
-        self._moving = False
         self._addresses = pipes.reachable
-        self._settle(own_membership(home, key, config), home.bump_incarnation())
+        self._means = Means(home, key, config, pipes, work, rng, trio.Lock(), lambda: self._addresses)
+        self._advert: Advert | None = None
+        self._moving = False
+        self._life = Life(self._means, own_membership(home, key, config), home.bump_incarnation())
+
+    @property
+    def mesh(self) -> Mesh:
+        """The present membership's mesh."""
+        return self._life.mesh
+
+    @property
+    def _papers(self) -> Papers:
+        return self._life.papers
 
     @property
     def me(self) -> NodeId:
@@ -117,7 +90,7 @@ class Member:
     def owner(self) -> str:
         """Whose machine this is, as its certificate says; where there is none, as the configuration does."""
         own = self._papers.certificate
-        return own.owner if own is not None else self._config.node.owner
+        return own.owner if own is not None else self._means.config.node.owner
 
     @property
     def trust_mode(self) -> str:
@@ -176,29 +149,29 @@ class Member:
 
     def invite(self, wish: Wish) -> Invitation:
         """A new one-line invite into the present mesh. Raises InviteRefused, CertificateRefused."""
-        return self._inviter.invite(wish)
+        return self._life.inviter.invite(wish)
 
     async def revoke(self, node: NodeId, *, keep_invited: bool = False) -> Revoked:
         """Shut a node out for ever. Raises what Warden.revoke raises."""
-        return await self._warden.revoke(node, keep_invited=keep_invited)
+        return await self._life.warden.revoke(node, keep_invited=keep_invited)
 
     async def rotate(self) -> int:
         """Make the network secret anew; its generation. Raises what Warden.rotate raises."""
-        return await self._warden.rotate()
+        return await self._life.warden.rotate()
 
     async def trust_node(self, node: NodeId, name: str = "") -> bool:
         """Pin a node. Raises what Warden.trust raises."""
-        return await self._warden.trust(node, name)
+        return await self._life.warden.trust(node, name)
 
     async def forget(self, node: NodeId) -> bool:
         """Drop pins, bars, addresses and the advert of a node. Whether there were any."""
-        changed = await self._warden.forget(node)
-        await self._book.forget(node)
+        changed = await self._life.warden.forget(node)
+        await self._life.book.forget(node)
         return changed
 
     async def dial_back(self) -> list[DialledBack]:
         """What linked peers find when they dial this node."""
-        return await self._dial_back.ask_all(self.mesh.peers.links.values())
+        return await self._life.dial_back.ask_all(self.mesh.peers.links.values())
 
     async def join(self, token: str) -> list[str]:
         """Leave a mesh of one for the invite's; or, with one of the present mesh, be renewed or change roles. Returns
@@ -213,9 +186,9 @@ class Member:
                 "at a time, so leave that one first (meshnode leave), or use the invite with another home (--home)"
             )
         with self._alone():
-            joined = await join_with(self._home, token, self._config, connect=self._pipes.connect)
-            await (self._renewed(joined) if same else self._move(joined))
-        return await self._first_names()
+            joined = await join_with(self._means.home, token, self._means.config, connect=self._means.pipes.connect)
+            await (self._life.renewed(joined) if same else self._move(joined))
+        return await self._life.first_names()
 
     async def leave_mesh(self, *, force: bool = False) -> str:
         """Leave the mesh and found a private one anew; the name of the mesh that was left.
@@ -226,17 +199,16 @@ class Member:
         self._check_may_leave(force)
         with self._alone():
             # A disk that takes nothing is met before anything has been said.
-            before, incarnation = self.membership, self._home.bump_incarnation()
+            before, incarnation = self.membership, self._means.home.bump_incarnation()
             name, linked = before.mesh.name, bool(self.view().links)
             self.farewell()
             if linked:
                 await trio.sleep(FAREWELL_S)
             try:
-                async with self._disk:
-                    self._papers.close()
-                    self._book.close()
+                async with self._means.disk:
+                    self._life.close()
                     before = await trio.to_thread.run_sync(
-                        found_anew, self._home, self._key, self._config, abandon_on_cancel=False
+                        found_anew, self._means.home, self._key, self._means.config, abandon_on_cancel=False
                     )
             finally:
                 # Whatever the disk did: the farewell has been said, and this life is over.
@@ -246,37 +218,22 @@ class Member:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Live the membership, and the next one after a join. Returns only by cancellation, which ends every link."""
         async with trio.open_nursery() as nursery:
-            if self._pipes.listeners:
+            if self._means.pipes.listeners:
                 welcome = Welcome(
-                    responder=lambda: self._doorway.responder(),
-                    check=lambda payload, static: self._doorway.check(payload, static),
+                    responder=lambda: self._life.doorway.responder(),
+                    check=lambda payload, static: self._life.doorway.check(payload, static),
                     on_member=lambda found: self.mesh.peers.live(found),
-                    check_join=lambda payload, static: self._doorway.check_join(payload, static),
-                    on_join=self._welcome_joiner,
+                    check_join=lambda payload, static: self._life.doorway.check_join(payload, static),
+                    on_join=lambda found: self._life.welcome_joiner(found),
                 )
-                await nursery.start(partial(serve, self._pipes.listeners, welcome, self._config.mesh))
+                await nursery.start(partial(serve, self._means.pipes.listeners, welcome, self._means.config.mesh))
             task_status.started()
             while True:
-                self._rejoined = trio.Event()
-                async with trio.open_nursery() as life:
-                    await life.start(self.mesh.run)
+                life = self._life
+                async with trio.open_nursery() as living:
+                    await living.start(life.run, self._moved)
                     if self._advert is not None:
-                        self.mesh.describe(self._advert)
-                    if self._pipes.discovers:
-                        await life.start(self._discovery().run)
-                    life.start_soon(self._book.run, self.mesh.peers.reached, lambda: self.mesh.changed)
-                    await self._rejoined.wait()
-                    life.cancel_scope.cancel()
-
-    def _discovery(self) -> Discovery:
-        """What watches interfaces and the LAN for the present membership."""
-        listening, mesh = self._pipes.listening, self.mesh
-        if listening is not None:
-            listening = dataclasses.replace(listening, told=self._addresses)
-        return Discovery(
-            self._config.mesh, self.membership.mesh.id, listening,
-            heard=mesh.peers.heard, moved=self._moved, linked=lambda: bool(mesh.peers.links),
-        )  # fmt: skip
+                        life.mesh.describe(self._advert)
 
     def _moved(self, addresses: tuple[str, ...]) -> None:
         """This machine is to be reached elsewhere from now on."""
@@ -286,80 +243,18 @@ class Member:
             self.describe(msgspec.structs.replace(self._advert, addresses=addresses))
         self.mesh.peers.redial("this machine's addresses changed")
 
-    def _settle(self, membership: Membership, incarnation: int) -> None:
-        """Build what a membership needs. Nothing is written, so that a full disk leaves no half of it."""
-        config = self._config
-        self._papers = papers = Papers(self._home, self._key, config, membership, self._disk)
-        self._inviter = Inviter(self._home, papers, lambda: self.addresses)
-        self._doorway = door = Doorway(papers, self._inviter.book)
-        way = Way(door.initiator, door.check, self._pipes.connect)
-        self._dial_back = DialBack(self.view, lambda: self.addresses, way)
-        self._book = AddressBook(self._home, membership.mesh.id, self._disk)
-        connect = partial(self._connect, papers, door)
-        standing = Standing(papers, door, connect, incarnation, self._book.known(), self._home.keep_incarnation)
-        doors = {dial_back.PATH: self._dial_back.serve}
-        self.mesh = Mesh(standing, config.mesh, config.gossip, self._work, self._rng, doors)
-        self._warden = Warden(papers, self.mesh)
-
-    async def _connect(
-        self, papers: Papers, door: Doorway, where: tuple[str, ...], expected: NodeId | None
-    ) -> Authenticated:
-        """Dial with the present network secret, and where nobody says a word to that, with those before it."""
-        if papers.expelled is not None:
-            raise HandshakeFailed(f"this node dials nobody: {papers.expelled}")
-        check = self.mesh.peers.unless_linked(door.check) if expected is None else door.check
-        for attempt in door.initiators():
-            try:
-                return await dial(
-                    where, attempt, check, self._config.mesh, expect=expected, connect=self._pipes.connect
-                )
-            except HandshakeFailed as error:
-                if isinstance(error, AlreadyLinked) or not attempt.unanswered:
-                    raise
-                silence = error
-        raise HandshakeFailed(f"{silence}; {_STRANGER}") from silence
-
-    async def _welcome_joiner(self, found: Authenticated) -> None:
-        """Carry the link of somebody who came with an invite: one question, one answer."""
-
-        async def answer(link: Link, stream: LinkStream) -> None:
-            if (await stream.head()).get(":path") == JOIN_PATH:
-                await self._inviter.welcome(link, stream)
-            else:
-                stream.reset()
-
-        with trio.move_on_after(self._config.mesh.handshake_timeout_s * 2):
-            await Link(found, answer, self._config.mesh).run()
-
-    async def _renewed(self, joined: Joined) -> None:
-        """The same mesh: its links and streams go on."""
-        papers, brought = self._papers, joined.membership
-        newer = brought.mesh.generation > papers.mesh.generation
-        papers.adopt(brought if newer else msgspec.structs.replace(brought, mesh=papers.mesh))
-        if papers.mode is TrustMode.PINNED:
-            papers.pin(joined.signer)
-        for notice in joined.notices:
-            try:
-                self.mesh.post(notice)
-            except CertificateRefused as error:
-                logger.warning("a notice of the inviting node is not believed", reason=str(error))
-        self.mesh.refresh()
-        await papers.keep()
-
     async def _move(self, joined: Joined) -> None:
-        incarnation = self._home.bump_incarnation()
-        async with self._disk:
-            await trio.to_thread.run_sync(keep_joined, self._home, joined, self._config, abandon_on_cancel=False)
-            self._papers.close()
-            self._book.close()
+        means = self._means
+        incarnation = means.home.bump_incarnation()
+        async with means.disk:
+            await trio.to_thread.run_sync(keep_joined, means.home, joined, means.config, abandon_on_cancel=False)
+            self._life.close()
         self._begin(joined.membership, incarnation)
 
     def _begin(self, membership: Membership, incarnation: int) -> None:
-        """Live another membership from now on. Links that were accepted are not of the life that ends: they go here."""
-        for peer in list(self.mesh.peers.links):
-            self.mesh.peers.drop(peer, "this node has left the mesh")
-        self._settle(membership, incarnation)
-        self._rejoined.set()
+        """Live another membership from now on."""
+        before, self._life = self._life, Life(self._means, membership, incarnation)
+        before.end()
 
     def _check_may_leave(self, force: bool) -> None:
         if self._papers.mode is TrustMode.PSK_TOFU:
@@ -375,7 +270,7 @@ class Member:
 
     def _company(self) -> str:
         """The other members, in words; "" for none. With the root, which nobody gets back, those that are off too."""
-        off = set(self._book.known()) if self.membership.root_seed is not None else set()
+        off = set(self._life.book.known()) if self.membership.root_seed is not None else set()
         count = len((set(self.view().adverts) | off - self._papers.notices.revoked()) - {self.me})
         return f"{count} other {'node' if count == 1 else 'nodes'}" if count else ""
 
@@ -389,11 +284,3 @@ class Member:
             yield
         finally:
             self._moving = False
-
-    async def _first_names(self) -> list[str]:
-        mesh = self.mesh
-        with trio.move_on_after(FIRST_LINK_S):
-            while len(mesh.view().adverts) < 2:
-                await mesh.changed.wait()
-        view = mesh.view()
-        return sorted(view.name(node) for node in view.adverts if node != view.me)

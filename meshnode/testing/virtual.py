@@ -11,7 +11,7 @@ from collections.abc import Iterable
 import trio
 from trio.testing import memory_stream_pair
 
-from meshnode.mesh.member import Pipes
+from meshnode.mesh.life import Pipes
 
 PORT = 6375
 

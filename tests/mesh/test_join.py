@@ -20,7 +20,8 @@ from meshnode.identity.certificates import read_membership
 from meshnode.keep.addresses import Remembered, load_addresses, save_addresses
 from meshnode.keep.home import Home
 from meshnode.mesh.join import Wish, join_mesh
-from meshnode.mesh.member import Member, Pipes
+from meshnode.mesh.life import Pipes
+from meshnode.mesh.member import Member
 from meshnode.mesh.work import Work
 from meshnode.model.advert import Advert
 from meshnode.model.ids import NodeId
@@ -340,16 +341,16 @@ async def test_an_invite_does_not_take_the_root_from_a_mesh_whose_members_are_of
 
 async def test_a_full_disk_changes_no_mesh_and_no_part_of_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with running(tmp_path, "studio") as studio, running(tmp_path, "laptop") as laptop:
-        token, life = studio.member.invite(Wish(600)).token, laptop.member
+        token, member = studio.member.invite(Wish(600)).token, laptop.member
 
         def full(_: Home) -> int:
             raise SecretFileError("cannot write: no space")
 
         with monkeypatch.context() as patch:
             patch.setattr(Home, "bump_incarnation", full)
-            for change in (lambda: life.join(token), life.leave_mesh):
-                mesh, papers, door = life.mesh, life._papers, life._doorway
+            for change in (lambda: member.join(token), member.leave_mesh):
+                life, papers = member._life, member._papers
                 with pytest.raises(SecretFileError, match="no space"):
                     await change()
-                assert (life.mesh, life._papers, life._doorway) == (mesh, papers, door)
+                assert member._life is life
                 assert not papers._closed
