@@ -34,6 +34,9 @@ _REFUSED_S = 2.0
 _MOST_REPORTED_S = 60.0
 """A wrong word of a server on its own load is forgotten after this."""
 
+NEW_SERVER = 2.0
+"""Guesses for a server never measured are doubled, so that it must prove itself (requests.md §1)."""
+
 LEAST_SLOTS = 4
 """Slots that are believed of a server that says it has as many. Of more, twice those seen in use are: who invents slots
 would look idle with any number of requests."""
@@ -229,7 +232,8 @@ class Measurements:
         if record is None or flight.first_token_at is not None:
             return
         sample = (now - flight.started) / flight.units
-        if record.per_unit_s is not None and sample > record.per_unit_s:
+        guess_s = NEW_SERVER * self._section.guess_first_token_s
+        if sample > (guess_s if record.per_unit_s is None else record.per_unit_s):
             record.learn_first_token(sample, now, self._section.decay_s)
 
     def reported(self, node: NodeId, model: str, load: LoadFacts, now: float) -> None:

@@ -196,9 +196,10 @@ def _draw(peers: Sequence[Ranked], case: Case) -> list[Ranked]:
 
 def _worth_it(peers: Sequence[Ranked]) -> Sequence[Ranked]:
     """Without those where one waits for a slot, although somebody seems to have one and to be as quick."""
-    best_s = min((one[2][1] for one in peers if one[2][3] <= 0.0), default=None)
-    if best_s is None:
+    free = [one for one in peers if one[2][3] <= 0.0]
+    if not free or len(free) == len(peers):
         return peers
+    best_s = min([one[2][1] for one in free])
     return [one for one in peers if one[2][3] <= 0.0 or one[2][1] < best_s]
 
 

@@ -10,16 +10,13 @@ from typing import NamedTuple
 
 from meshnode.config.routing import RoutingSection
 from meshnode.model.job import Facts
-from meshnode.routing.measure import BASE_UNITS, Record
+from meshnode.routing.measure import BASE_UNITS, LEAST_SLOTS, NEW_SERVER, Record
 from meshnode.routing.offers import Candidate
 from meshnode.routing.word import LoadFacts
 
 EXPECTED_TOKENS = 256
 """Length of an answer where the client names none, and the most assumed where it names more: `max_tokens` is a
 ceiling that clients set far above what they get."""
-
-NEW_SERVER = 2.0
-"""Guesses for a server never measured are doubled, so that it must prove itself (requests.md §1)."""
 
 _ANSWERS_AT_ONCE = frozenset({"embeddings", "rerank"})
 
@@ -106,7 +103,9 @@ def rate(candidate: Candidate, record: Record | None, ask: Ask, now: float, load
         decode_s = ask.tokens * (ask.guess_token_s if record.per_token_s is None else record.per_token_s)
         tries = record.tries
         own, word = record.outstanding, record.word
-        slots, taken = min(candidate.slots, 2 * record.seen_slots), float(own)
+        slots, taken = candidate.slots, float(own)
+        if slots > LEAST_SLOTS:
+            slots = min(slots, 2 * record.seen_slots)
         if word.share:
             taken += word.others(slots, now)
         if word.doubted_until > now:

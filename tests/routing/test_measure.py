@@ -97,6 +97,15 @@ def test_a_client_that_gives_up_on_a_silent_server_leaves_a_trace() -> None:
     assert slow is not None and slow >= 30.0
 
 
+def test_a_new_server_that_keeps_impatient_clients_waiting_is_not_new_any_more() -> None:
+    measurements = Measurements(SECTION)
+    measurements.cancelled(measurements.started(node(1), "llama", PROMPT, 0.0), 0.1)
+    assert record_of(measurements, 0.1).per_unit_s is None, "nothing was to be expected so soon"
+    measurements.cancelled(measurements.started(node(1), "llama", PROMPT, 10.0), 21.0)
+    learnt = record_of(measurements, 21.0).per_unit_s
+    assert learnt is not None and learnt >= 11.0
+
+
 def test_a_reported_free_slot_takes_an_older_wait_back() -> None:
     measurements = Measurements(SECTION)
     measurements.reported(node(1), "llama", Load(0, 4, 2, 9.0), 0.0)
