@@ -37,7 +37,6 @@ from meshnode.errors import EngineUnavailable
 from meshnode.gossip.facts import Facts
 from meshnode.keep.api_keys import load_keys, save_keys
 from meshnode.keep.home import Home, default_home
-from meshnode.keep.pause import load_pause
 from meshnode.keep.receipts import Receipts
 from meshnode.keep.spending import load_spent, save_spent
 from meshnode.mesh.addresses import bound_host, join, own_name, reachable
@@ -51,15 +50,12 @@ from meshnode.model.ids import NodeId
 from meshnode.model.names import same_model
 from meshnode.model.takes import Takes
 from meshnode.net import open_listeners
-from meshnode.observe import log
 from meshnode.observe.metrics import Metrics
 from meshnode.presence import Presence
 from meshnode.proofs import Proofs
 from meshnode.routing import Router, Seen
 from meshnode.routing.fallback import Fallback
 from meshnode.version import __version__
-
-logger = log.get("node")
 
 TOMBSTONE_S = 0.2
 """How long the farewell has to leave this node's links before they close."""
@@ -206,7 +202,12 @@ class Node(AbstractAsyncContextManager["Node"]):
         self.member = Member(self.home, key, config, await self._open_pipes(), self._work(), SystemRandom())
         self.receipts = Receipts(self.home.path, config.trust, key.id, key.sign)
         self._leases = Leases()
-        self.local = Local(config.engine, self.engines.find, self.engines.engines, await self._share())
+        share = Share(
+            config.sharing,
+            Standing(key.id, lambda: self.member.owner, lambda node: owner_of(self.member.mesh.outlook.member(node))),
+        )
+        share.changed = self._share_changed
+        self.local = Local(config.engine, self.engines.find, self.engines.engines, share)
         self._watch = Watch()
         self.outside = await self._cloud()
         around = Surroundings(
@@ -239,18 +240,6 @@ class Node(AbstractAsyncContextManager["Node"]):
         )  # fmt: skip
         self.asgi = front.make_asgi(self.presence.doors(self.keys), config.front)
         self._describe()
-
-    async def _share(self) -> Share:
-        """Raises SecretFileError where a pause of an earlier run cannot be read."""
-        paused = await trio.to_thread.run_sync(load_pause, self.home.path / "paused")
-        if paused:
-            logger.info("this machine is paused since an earlier run", do="meshnode resume lifts it")
-        standing = Standing(
-            self.id, lambda: self.member.owner, lambda node: owner_of(self.member.mesh.outlook.member(node))
-        )
-        share = Share(self.config.sharing, standing, paused=paused)
-        share.changed = self._share_changed
-        return share
 
     async def _cloud(self) -> Outside | None:
         """Commercial APIs to ask last. Raises ConfigError where one is configured that cannot be used."""

@@ -33,12 +33,22 @@ class ServingEngine(Protocol):
     async def serve(self, route: str, headers: Mapping[str, str], body: bytes) -> Answer: ...
 
 
+class Health(Protocol):
+    """Whoever is told how an engine does (gate.Gate)."""
+
+    def failed(self) -> None: ...
+
+    def succeeded(self, asked_at: float) -> None: ...
+
+
 class Begun:
     """An engine's answer under its judge."""
 
-    __slots__ = ("answer", "first", "judge", "over")
+    __slots__ = ("_asked_at", "_health", "answer", "first", "judge", "over")
 
-    def __init__(self, answer: Answer) -> None:
+    def __init__(self, answer: Answer, health: Health, asked_at: float) -> None:
+        self._health = health
+        self._asked_at = asked_at
         self.answer = answer
         self.judge = judge_of(answer.status, answer.headers)
         self.first = b""
@@ -55,7 +65,11 @@ class Begun:
                 if data:
                     return data
         except DecodeError as error:
+            self._health.failed()
             raise EngineFailed(f"the engine said {error}") from error
+        except EngineFailed:
+            self._health.failed()
+            raise
         return b""
 
     def _end(self) -> bytes:
@@ -63,12 +77,18 @@ class Begun:
         rest = self.judge.rest()
         if not self.judge.finished:
             raise EngineFailed("the engine ended the stream before it said it was done")
+        self._health.succeeded(self._asked_at)
         return rest
 
 
-async def begin(engine: ServingEngine, job: Job) -> Begun:
+async def begin(engine: ServingEngine, job: Job, health: Health) -> Begun:
     """Ask the engine and wait until it says something: a token, or the whole of what is no stream."""
-    begun = Begun(await engine.serve(job.route, {}, job.body))
+    asked_at = trio.current_time()
+    try:
+        begun = Begun(await engine.serve(job.route, {}, job.body), health, asked_at)
+    except EngineFailed:
+        health.failed()
+        raise
     try:
         begun.first = await begun.more()
     except BaseException:

@@ -25,6 +25,7 @@ from meshnode.slots.admission import (
     Terms,
     Waiting,
 )
+from meshnode.slots.ailing import Ailing
 
 
 class Place(NamedTuple):
@@ -45,6 +46,7 @@ class Gate:
         self._waiting: dict[str, trio.Event] = {}
         self._refused: dict[str, Refused] = {}
         self._jobs: dict[str, str] = {}
+        self._ailing = Ailing()
 
     async def enter(self, job: Job, owner: str, engine: str) -> Place:
         """Wait for a slot on `owner`'s account. Raises Overloaded, NotShared, Paused when the machine refuses."""
@@ -86,8 +88,21 @@ class Gate:
             self._handle(terms)
 
     def load(self, *, own: bool = True) -> Load:
-        """Slots and queue as they are now, for the machine's owner or for others."""
-        return self._admission.snapshot(trio.current_time(), own=own)
+        """Slots and queue as they are now, for the machine's owner or for others; of an engine that ails there is none
+        free, and the wait is until it may be asked again."""
+        now = trio.current_time()
+        load, ails_s = self._admission.snapshot(now, own=own), self._ailing.wait_s(now)
+        if not ails_s:
+            return load
+        return load._replace(free=0, expected_wait_s=max(load.expected_wait_s, ails_s))
+
+    def failed(self) -> None:
+        """The engine failed a request."""
+        self._ailing.failed(trio.current_time())
+
+    def succeeded(self, began: float) -> None:
+        """It answered one that it was sent at `began`."""
+        self._ailing.succeeded(began)
 
     def waiting(self) -> list[Waiting]:
         """Who waits, next first."""

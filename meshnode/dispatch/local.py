@@ -129,9 +129,13 @@ class Local:
             # Without a place in the queue there was no wait.
             queued_ms = int((trio.current_time() - asked_at) * 1000) if place.position else 0
             if _loads(engine, job.facts.model):
-                begun = await self.loads.begin(partial(begin, engine, job), keep)
+                begun = await self.loads.begin(partial(begin, engine, job, gate), keep)
             else:
-                begun = await begin(engine, job)
+                begun = await begin(engine, job, gate)
+        except EngineFailed as error:
+            release()
+            error.load = load.write(gate.load(own=own))
+            raise
         except BaseException:
             release()
             raise

@@ -29,15 +29,11 @@ class Book:
         self.own_ones: list[Receipt] = []
         self.came_ones: list[tuple[str, Expected]] = []
 
-        self.keys: list[str] = []
-
-    def own(self, receipt: Receipt, key: str = "") -> None:
+    def own(self, receipt: Receipt) -> None:
         self.own_ones.append(receipt)
-        self.keys.append(key)
 
-    def came(self, trailer: str, expected: Expected, key: str = "") -> None:
+    def came(self, trailer: str, expected: Expected) -> None:
         self.came_ones.append((trailer, expected))
-        self.keys.append(key)
 
 
 def keep(node: WorldNode) -> Book:
