@@ -1,7 +1,7 @@
-"""What people tell a running node to do to its membership and its sharing: invite, join, leave, revoke, pause …
+"""What people tell a running node to do: its membership, its sharing, its API keys.
 
 Finds the node that is meant and puts the outcome into words for JSON. Not for deciding any of it (mesh.member,
-dispatch.share). Counterpart: front.control, whose routes call these; cli, which calls those.
+dispatch.share, front.keyring). Counterpart: front.control, whose routes call these; cli, which calls those.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class Commands:
-    """What people tell this node to do to its membership (front.doors.Control). Made by Presence."""
+    """What people tell this node to do (front.doors.Control). Made by Presence."""
 
     def __init__(self, node: Node, keys: Keyring) -> None:
         self._node = node

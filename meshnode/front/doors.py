@@ -19,7 +19,7 @@ from meshnode.model.job import Job
 
 
 class Control(Protocol):
-    """What the person at this machine may have the node do to its membership, and to its engines. Everything raises
+    """What the person at this machine may have the node do: membership, engines, API keys. Everything raises
     MeshnodeError; what comes back is a JSON object. `node` is a name, the short form or the whole id, and must mean one
     node."""
 

@@ -12,6 +12,7 @@ import openai
 import pytest
 import trio
 
+from meshnode.access import Wish
 from meshnode.errors import (
     BadRequest,
     ContextExceeded,
@@ -25,6 +26,7 @@ from meshnode.errors import (
     RequestError,
     Unauthorized,
 )
+from meshnode.front import Keyring
 from meshnode.model.answer import WholeAnswer
 from meshnode.model.job import Job
 from tests.front.fakes import DONE, EVENTS, JSON, WHOLE, Mesh, Script, delta, served
@@ -45,13 +47,13 @@ def answer(job: Job) -> Any:
     return WholeAnswer(200, {**JSON, "x-meshnode-node": "desk"}, WHOLE)
 
 
-async def using(mesh: Mesh, use: Callable[[openai.OpenAI], Any], retries: int = 0) -> Any:
+async def using(mesh: Mesh, use: Callable[[openai.OpenAI], Any], retries: int = 0, key: str = "any") -> Any:
     """Run `use` with a client in a thread, as any program would."""
     async with served(mesh.app()) as door:
 
         def run() -> Any:
             with openai.OpenAI(
-                base_url=f"http://127.0.0.1:{door.port}/v1", api_key="any", max_retries=retries, timeout=20
+                base_url=f"http://127.0.0.1:{door.port}/v1", api_key=key, max_retries=retries, timeout=20
             ) as client:
                 return use(client)
 
@@ -73,6 +75,23 @@ async def test_a_stream() -> None:
         return "".join(chunk.choices[0].delta.content or "" for chunk in chunks), chunks[-1].choices[0].finish_reason
 
     assert await using(Mesh(answer), use) == ("hello", "stop")
+
+
+async def test_a_key_opens_and_another_is_an_error_that_is_not_tried_again() -> None:
+    mesh = Mesh(answer, keys=Keyring(required=True))
+    made = await mesh.keys.add(Wish(owner="ann"))
+
+    def use(client: openai.OpenAI) -> Any:
+        return client.chat.completions.create(model="m", messages=MESSAGES).choices[0].message.content
+
+    def fail(client: openai.OpenAI) -> Any:
+        with pytest.raises(openai.AuthenticationError) as caught:
+            use(client)
+        return caught.value.code
+
+    assert await using(mesh, use, key=str(made["key"])) == "hello"
+    assert await using(mesh, fail, retries=2, key="mk_wrong") == "invalid_api_key"
+    assert [job.owner for job in mesh.jobs] == ["ann"]
 
 
 async def test_embeddings() -> None:
