@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Annotated, cast
 
 import msgspec
@@ -19,17 +18,31 @@ import trio
 from msgspec import Meta
 
 from meshnode.config.trust import TrustSection
-from meshnode.errors import ConfigError, DecodeError, EvidenceRefused, LinkError, PeerFailed, SecretFileError
+from meshnode.errors import DecodeError, EvidenceRefused, LinkError, PeerFailed, SecretFileError
 from meshnode.mesh.exchange import answer, ask, read, refuse
+from meshnode.mesh.verifiers import ANSWER_S, Verifiers
 from meshnode.model import codec
 from meshnode.model.ids import NodeId
 from meshnode.net import Link, LinkStream
 from meshnode.observe import log
-from meshnode.trust import OperatorVerifier, Verifier, bound_nonce, judge, manifest, prove
-from meshnode.trust.attestation import MAX_EVIDENCE_BYTES, OPERATOR, Evidence
+from meshnode.trust import bound_nonce, manifest, prove
+from meshnode.trust.ageing import Ageing
+from meshnode.trust.attestation import MAX_EVIDENCE_BYTES, OPERATOR
 from meshnode.trust.dsse import MAX_ENVELOPE_BYTES
 from meshnode.trust.keys import Digest, Key, parse_keys
-from meshnode.trust.ledger import Challenge, Challenged, Changed, Claim, Event, Fetch, Fetched, Ledger, Seen
+from meshnode.trust.ledger import (
+    Challenge,
+    Challenged,
+    Changed,
+    Claim,
+    Command,
+    Event,
+    Fetch,
+    Fetched,
+    Ledger,
+    Seen,
+    Tick,
+)
 
 if TYPE_CHECKING:
     from meshnode.identity import NodeKey
@@ -43,9 +56,6 @@ PATH = "/meshnode/posture"
 
 MAX_QUESTION_BYTES = 1024
 
-ANSWER_S = 10.0
-"""A signature, or a TPM's second."""
-
 SETTLE_S = 1.0
 """Between looks at what nodes claim: views change in bursts."""
 
@@ -54,8 +64,6 @@ LOOK_S = 30.0
 
 AT_ONCE = 8
 """Questions of others in hand."""
-
-ENTRY_POINTS = "meshnode.verifiers"
 
 _Kind = Annotated[str, Meta(min_length=1, max_length=32)]
 
@@ -99,8 +107,9 @@ class Vouching:
         self._mesh = mesh
         self._changed = changed
         self._signers = parse_keys(section.signers, "trust.signers")
-        self._verifiers = enabled(section)
+        self._verifiers = Verifiers(section)
         self._machine = Ledger(challenges=bool(self._verifiers), fetches=bool(self._signers))
+        self._clock = Ageing(trio.current_time(), time.time())
         self._nursery: trio.Nursery | None = None
         self._in_hand = 0
         self.attested = False
@@ -108,6 +117,7 @@ class Vouching:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Follow what nodes claim and ask for it. Returns only by cancellation."""
         async with trio.open_nursery() as self._nursery:
+            self._nursery.start_soon(self._watch_clocks)
             task_status.started()
             while True:
                 await self._look_at_myself()
@@ -119,7 +129,7 @@ class Vouching:
                 wakeup = self._machine.next_wakeup()
                 news = mesh.changed
                 # What was not due a moment ago may be overdue by now.
-                due_s = LOOK_S if wakeup is None else max(0.0, wakeup - trio.current_time())
+                due_s = LOOK_S if wakeup is None else max(0.0, wakeup - self._now())
                 with trio.move_on_after(min(LOOK_S, due_s)):
                     await news.wait()
                 await trio.sleep(SETTLE_S)
@@ -160,11 +170,7 @@ class Vouching:
         if kind == OPERATOR:
             statement = await self._statement()
             return prove(statement, nonce, self._key.sign) if statement is not None else None
-        made = getattr(self._verifiers.get(kind), "prove", None)
-        if made is None:
-            return None
-        evidence = await trio.to_thread.run_sync(made, nonce, self._key.id)
-        return Evidence(kind, nonce, evidence).pack() if evidence else None
+        return await self._verifiers.evidence(kind, nonce, self._key.id)
 
     async def _statement(self) -> SignedStatement | None:
         """The operator's, while it counts."""
@@ -178,15 +184,28 @@ class Vouching:
         return found
 
     async def _look_at_myself(self) -> None:
-        can = any(hasattr(verifier, "prove") for verifier in self._verifiers.values())
-        attested = can or await self._statement() is not None
+        attested = self._verifiers.prove or await self._statement() is not None
         if attested != self.attested:
             self.attested = attested
             self._changed()
 
+    def _now(self) -> float:
+        return self._clock.read(trio.current_time(), time.time())
+
+    async def _watch_clocks(self) -> None:
+        """A machine that has slept believes nobody for what was shown before, however long its timers have to run."""
+        while True:
+            await trio.sleep(SETTLE_S)
+            now = self._now()
+            if self._clock.leapt:
+                self._perform(self._machine.handle(Tick(), now))
+
     def _handle(self, event: Event) -> None:
+        self._perform(self._machine.handle(event, self._now()))
+
+    def _perform(self, commands: list[Command]) -> None:
         assert self._nursery is not None
-        for command in self._machine.handle(event, trio.current_time()):
+        for command in commands:
             match command:
                 case Challenge(node):
                     self._nursery.start_soon(self._challenge, node)
@@ -205,11 +224,10 @@ class Vouching:
         try:
             link = await self._link(node)
             static, challenge = link.membership.static, secrets.token_bytes(32)
-            question = codec.encode(ShowYourself(challenge, static, tuple(sorted(self._verifiers))[:8]))
+            question = codec.encode(ShowYourself(challenge, static, self._verifiers.kinds[:8]))
             data = await ask(link, PATH, question, timeout_s=2 * ANSWER_S, limit=MAX_EVIDENCE_BYTES + 256)
-            now = int(time.time())
-            found = judge(data, bound_nonce(challenge, static, node), node, self._verifiers, now)
-            fresh_s = float(found.until - now)
+            found = await self._verifiers.judge(data, bound_nonce(challenge, static, node), node)
+            fresh_s = max(0.0, found.until - time.time())
             logger.info("a node is attested", peer=node.short, by=found.by, fresh_s=fresh_s)
         except (LinkError, PeerFailed, DecodeError, EvidenceRefused) as error:
             logger.info("a node is not attested", peer=node.short, reason=str(error))
@@ -236,29 +254,6 @@ class Vouching:
 def read_question(data: bytes) -> Question:
     """A stranger's bytes as a question. Raises DecodeError."""
     return cast("Question", codec.decode(data, Question, limit=MAX_QUESTION_BYTES))  # type: ignore[arg-type]
-
-
-def enabled(section: TrustSection) -> Mapping[str, Verifier]:
-    """The verifiers that `trust.verifiers` names, loaded; the operator's only with operators to believe. An entry
-    point gives a callable without arguments; what it makes may have `prove(nonce, node)` too, for this node itself.
-
-    Raises ConfigError."""
-    operators = parse_keys(section.operators, "trust.operators")
-    found: dict[str, Verifier] = {OPERATOR: OperatorVerifier(operators)} if operators else {}
-    faults = []
-    for name in section.verifiers:
-        if name == OPERATOR:
-            continue
-        installed = list(entry_points(group=ENTRY_POINTS, name=name))
-        if installed:
-            found[name] = installed[0].load()()
-        else:
-            faults.append(f"trust.verifiers: no installed package has a verifier {name!r}")
-    if OPERATOR not in section.verifiers:
-        found.pop(OPERATOR, None)
-    if faults:
-        raise ConfigError(faults)
-    return found
 
 
 def _claim(advert: Advert) -> Claim:

@@ -87,6 +87,9 @@ def judge(data: bytes, nonce: bytes, node: NodeId, verifiers: Mapping[str, Verif
     if verifier is None:
         raise EvidenceRefused(f"no verifier for evidence of type {envelope.type!r:.40} is enabled (trust.verifiers)")
     found = verifier.verify(envelope.evidence, nonce, node, now)
+    # Verifiers may be others' code: an end that is no number would be none.
+    if not isinstance(found, Attested) or type(found.until) is not int:
+        raise EvidenceRefused(f"the verifier of {envelope.type!r:.40} does not say until when it attests")
     if found.until <= now:
         raise EvidenceRefused("this evidence has ended")
     return Attested(found.by, min(found.until, now + FRESH_S), found.text)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import trio
 
-from meshnode.errors import NoEligibleNode, PeerFailed
+from meshnode.errors import EvidenceRefused, NoEligibleNode, PeerFailed
 from meshnode.identity import NodeKey
 from meshnode.keep.home import Home
 from meshnode.mesh import vouching
@@ -171,7 +172,25 @@ async def test_a_node_behind_a_relay_is_asked_over_a_tunnel(tmp_path: Path, engi
 async def test_a_question_that_falls_due_while_time_passes_ends_nothing(
     tmp_path: Path, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Ledger, "next_wakeup", lambda _: trio.current_time() - 0.001)
+    monkeypatch.setattr(Ledger, "next_wakeup", lambda _: -0.001)
     async with mesh(tmp_path, engine, {}, OPERATORS) as (server, asker):
         attest(tmp_path / "server")
         await until(lambda: asker.member.view().postures.get(server.id) == Posture.ATTESTED)
+
+
+async def test_a_machine_that_has_slept_asks_again_before_it_believes(
+    tmp_path: Path, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The monotonic clock stands still meanwhile; only the wall clock tells."""
+    async with mesh(tmp_path, engine, {}, OPERATORS) as (server, asker):
+        attest(tmp_path / "server")
+        await until(lambda: asker.member.view().postures.get(server.id) == Posture.ATTESTED)
+
+        async def silent(_: Vouching, __: bytes) -> bytes:
+            raise EvidenceRefused("not now")
+
+        monkeypatch.setattr(Vouching, "_answer", silent)
+        monkeypatch.setattr(vouching, "time", SimpleNamespace(time=lambda: time.time() + 3700))
+        await until(lambda: server.id not in asker.member.view().postures)
+        with pytest.raises(NoEligibleNode):
+            await sensitive(asker)
