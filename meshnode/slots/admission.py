@@ -7,6 +7,7 @@ own deadline and leaves when it passes, so nothing here needs waking. Counterpar
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import NamedTuple
 
 from meshnode.model.job import Priority
@@ -230,8 +231,8 @@ class Admission:
             if other is None:
                 return [Refused(ticket.id, "full", _retry(self._wait_s([], own, now)))]
         self._queue.push(ticket, now, quantum_s)
-        order = self._queue.order(now)
-        wait = self._wait_s([before.expected_s for before in order[: order.index(ticket)]], own, now)
+        before = takewhile(lambda one: one is not ticket, self._queue.order(now))
+        wait = self._wait_s([one.expected_s for one in before], own, now)
         if now + wait > ticket.deadline:
             self._queue.remove(ticket.id, now)
             return [Refused(ticket.id, "deadline", _retry(now + wait - ticket.deadline))]

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import groupby
 
 from meshnode.model.job import Priority
 from meshnode.slots.ledger import Ledger
@@ -98,8 +97,7 @@ class Queue:
         found: list[Ticket] = []
         for side in self._sides:
             for tiers in self._in_turn(side, now):
-                starts = sorted(side.turns.starts(tiers, self._key(now)), key=lambda start: (start[0], start[1].order))
-                found.extend(ticket for _, ticket in starts)
+                found.extend([ticket for _, _, ticket in sorted(side.turns.starts(tiers, self._key(now)))])
         return found
 
     def gives_way(self, line: int, owner: str, now: float) -> Ticket | None:
@@ -127,10 +125,13 @@ class Queue:
     def _key(self, now: float) -> Key:
         return lambda ticket: (self._tier(ticket, now), ticket.order)
 
-    def _in_turn(self, side: _Side, now: float) -> Iterator[tuple[int, ...]]:
+    def _in_turn(self, side: _Side, now: float) -> list[tuple[int, ...]]:
         """Tiers of which something waits, those that stand alike together, the highest first."""
-        stand = sorted(
-            (self._tier(next(iter(tickets.values())), now), tier) for tier, tickets in enumerate(side.tiers) if tickets
-        )
-        for _, alike in groupby(stand, key=lambda one: one[0]):
-            yield tuple(tier for _, tier in alike)
+        waiting = [tier for tier, tickets in enumerate(side.tiers) if tickets]
+        if len(waiting) < 2:
+            return [tuple(waiting)] if waiting else []
+        oldest = [next(iter(side.tiers[tier].values())) for tier in waiting]
+        alike: dict[int, list[int]] = {}
+        for tier, ticket in zip(waiting, oldest, strict=True):
+            alike.setdefault(self._tier(ticket, now), []).append(tier)
+        return [tuple(alike[stands]) for stands in sorted(alike)]

@@ -75,13 +75,14 @@ class Turns:
             self._ring.rotate(-1)
         return ticket
 
-    def starts(self, tiers: Collection[int], key: Key) -> Iterator[tuple[float, Ticket]]:
-        """Every ticket of `tiers` with the work that its owner gets before it, debts included: less is sooner."""
+    def starts(self, tiers: Collection[int], key: Key) -> Iterator[tuple[float, int, Ticket]]:
+        """Every ticket of `tiers` with the work that its owner gets before it, debts included (less is sooner), and its
+        number."""
         for stand in self._ring:
             before_s = -stand.account.credit_s
-            waiting = [stand.tiers[tier] for tier in tiers if stand.tiers[tier]]
+            waiting = [tickets for tier in tiers if (tickets := stand.tiers[tier])]
             for ticket in waiting[0] if len(waiting) == 1 else sorted(chain(*waiting), key=key):
-                yield before_s, ticket
+                yield before_s, ticket.order, ticket
                 before_s += ticket.expected_s
 
     def _turn(self, tiers: Collection[int], quantum_s: float) -> _Stand:
