@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from benchmarks import choosing, gauge, phases, stages, targets
+from benchmarks import choosing, gauge, phases, stages, targets, ways
 from benchmarks.build import tools
 from benchmarks.phases import Phase
 from benchmarks.report import table
@@ -121,6 +121,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="whether it works, not how fast it is")
     options = parser.parse_args(arguments)
     print(choosing.choosing_table(choosing.measure(quick=options.quick)), end="\n\n")
+    print(ways.ways_table(ways.measure(quick=options.quick)), end="\n\n")
     print(stages.stages_table(stages.measure(quick=options.quick)))
     if options.against is not None:
         rounds = 2 if options.quick else options.rounds

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks import stages
+from benchmarks import stages, ways
 
 
 def test_each_stage_takes_some_time_and_the_whole_takes_most() -> None:
@@ -11,3 +11,9 @@ def test_each_stage_takes_some_time_and_the_whole_takes_most() -> None:
     assert list(found)[-1] == "the whole request"
     lines = stages.stages_table(stages.Stages(found)).splitlines()
     assert len(lines) == len(found) + 2
+
+
+def test_ways_are_measured_on_a_mesh_that_changes() -> None:
+    found = ways.measure(quick=True)
+    assert found.worst_ms >= found.followed_ms
+    assert len(ways.ways_table(found).splitlines()) == 7
