@@ -61,6 +61,7 @@ class Presence:
             explain=self.explain,
             requests=self.requests,
             request=self.request,
+            queued=self._node.local.position,
         )
 
     def explain(self, job: Job) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -197,3 +198,31 @@ async def test_a_commercial_api_is_asked_last_and_only_by_this_node(
         assert node.status()["cloud"]["left"] == left
         with pytest.raises(ModelNotFound):
             await node.chat("other", "hi")
+
+
+async def test_a_streamed_request_that_waits_is_told_its_place(tmp_path: Path, nursery: trio.Nursery) -> None:
+    engine = FakeEngine(slots=1)
+    await nursery.start(engine.run)
+    config = load(flags={
+        "front": {"api": "127.0.0.1:0", "keepalive_s": 0.1}, "mesh": {"listen": "127.0.0.1:0"},
+        "engine": {"engines": ("none",), "urls": (engine.url,)}, "node": {"name": "here"},
+    })  # fmt: skip
+
+    def first_words(port: int, model: str) -> bytes:
+        body = json.dumps({"model": model, "stream": True, "messages": [{"role": "user", "content": "hi"}]})
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+        connection.request("POST", "/v1/chat/completions", body, {"content-type": "application/json"})
+        try:
+            return connection.getresponse().readline()
+        finally:
+            connection.close()
+
+    async with Node(config, home=tmp_path / "home") as node:
+        await node.engines_settled()
+        model, port = node.models()[0], int(node.api.rpartition(":")[2])
+        # As many as it has slots are under way until the test ends.
+        async with trio.open_nursery() as busy:
+            busy.start_soon(partial(node.chat, model, "hi", fake={"prefill_s": 3600.0}))
+            await engine.started(1)
+            assert await trio.to_thread.run_sync(first_words, port, model) == b": queued 1\n"
+            busy.cancel_scope.cancel()

@@ -17,18 +17,25 @@ from meshnode.errors import RequestError
 
 @dataclass(frozen=True, slots=True)
 class Speech:
-    """`error` is the whole end of a stream that failed; `done` is how the last event of one that did not ends."""
+    """`error` is the whole end of a stream that failed; `done` is how the last event of one that did not ends; `queued`
+    is the keepalive that names a place in the queue, in dialects that have comments for people to read."""
 
     keepalive: bytes | None
     error: Callable[[RequestError], bytes]
     done: bytes = b"[DONE]"
+    queued: Callable[[int], bytes] | None = None
+
+    def sign(self, position: int) -> bytes | None:
+        """A sign of life for a request at this place in a queue, 0 for one that waits in none; None for no way to
+        give any."""
+        return self.queued(position) if position and self.queued is not None else self.keepalive
 
     def ended(self, events: bytes) -> bool:
         """Whether the last of these events told the client that this was all."""
         return events.rstrip().endswith(self.done)
 
 
-OPENAI: Final = Speech(KEEPALIVE, event_error)
+OPENAI: Final = Speech(KEEPALIVE, event_error, queued=lambda position: b": queued %d\n\n" % position)
 
 _BY_ROUTE: Final[Mapping[str, Speech]] = {}
 """Routes of other dialects."""

@@ -63,7 +63,8 @@ async def infer(request: Incoming, doors: Doors, section: FrontSection, reply: R
     except RequestError as error:
         await refuse(reply, error, request_id)
         return
-    await StreamedReply(reply, job, section.keepalive_s, job.deadline + BACKSTOP_S).run(doors.dispatch)
+    backstop = job.deadline + BACKSTOP_S
+    await StreamedReply(reply, job, section.keepalive_s, backstop, doors.queued).run(doors.dispatch)
 
 
 def request_id_of(headers: Mapping[str, str]) -> str:

@@ -37,12 +37,16 @@ class StreamedReply:
     two writes the stream always stands at an event's end (WholeEvents), so a comment or an error may stand there too.
     """
 
-    def __init__(self, reply: Reply, job: Job, keepalive_s: float, backstop: float) -> None:
-        """`backstop` is when the front ends the request itself, on trio's clock."""
+    def __init__(
+        self, reply: Reply, job: Job, keepalive_s: float, backstop: float, queued: Callable[[str], int]
+    ) -> None:
+        """`backstop` is when the front ends the request itself, on trio's clock; `queued` the place of a job in a
+        queue of this node, by its id."""
         self._reply = reply
         self._job = job
         self._keepalive_s = keepalive_s
         self._backstop = backstop
+        self._queued = queued
         self._lock = trio.Lock()
         self._events = WholeEvents()
         self._speech = speech_of(job.route)
@@ -119,8 +123,12 @@ class StreamedReply:
             elif now - self._spoke_at >= self._keepalive_s:
                 await self._commit({"x-request-id": self._job.id})
                 if self._events.at_boundary:
-                    await self._speak(self._speech.keepalive)
+                    await self._speak(self._sign())
                 self._spoke_at = now
+
+    def _sign(self) -> bytes:
+        # The place as it is now, not as it was at entry: it is why a person looks.
+        return self._speech.sign(self._queued(self._job.id)) or b""
 
     async def _commit(self, headers: dict[str, str]) -> None:
         if self._committed:

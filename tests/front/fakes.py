@@ -136,12 +136,14 @@ class Obedient:
 
 @dataclass
 class Mesh:
-    """The node behind the doors. `answer` makes what dispatch returns, or raises."""
+    """The node behind the doors. `answer` makes what dispatch returns, or raises; `places` in a queue are told
+    in turn."""
 
     answer: Callable[[Job], Answer | Awaitable[Answer]] = lambda job: WholeAnswer(200, JSON, WHOLE)
     jobs: list[Job] = field(default_factory=list)
     cancelled: list[str] = field(default_factory=list)
     why_not_ready: str | None = None
+    places: list[int] = field(default_factory=list)
     control: Obedient = field(default_factory=Obedient)
     keys: Keyring = field(default_factory=lambda: Keyring(control_secret=SECRET))
 
@@ -167,6 +169,7 @@ class Mesh:
             control=self.control,
             keys=self.keys,
             session_secret=b"s" * 32,
+            queued=lambda _: self.places.pop(0) if self.places else 0,
         )
 
     def app(self, section: FrontSection = SECTION) -> ASGIApp:

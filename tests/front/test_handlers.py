@@ -185,6 +185,13 @@ class TestStream:
         assert (await asked(mesh)).status == 429
         assert answer.closed
 
+    async def test_who_waits_for_a_slot_is_told_its_place_as_it_is_then(self, autojump_clock: MockClock) -> None:
+        mesh = after(35, playing(delta("a"), DONE)[1])
+        mesh.places = [12, 2]
+        reply = await asked(mesh)
+        assert [said for _, said in reply.writes][:3] == [b": queued 12\n\n", b": queued 2\n\n", KEEPALIVE]
+        assert reply.body.endswith(delta("a") + DONE)
+
     async def test_an_engine_that_does_not_stream_is_passed_on(self) -> None:
         mesh, _ = playing(WHOLE, headers=JSON)
         reply = await asked(mesh)
