@@ -34,6 +34,10 @@ class DispatchSection:
     hedge_prompt_tokens: Whole = 1024
     hedge_quantile: Share = 0.95
     hedge_load: Share = 0.7
+    # Without an answer for so many times what was predicted, and at least so long, a server may hang: another is asked
+    # besides, and the first answer wins. Predictions of a first request are off by a few times.
+    hang_factor: Positive = 4
+    hang_s: Seconds = 10.0
     # Hops a job may still take; the protocol's most is 8.
     hops: Positive = 4
     # How much longer than the best peer's this node's own engine may be predicted to take and still win.

@@ -6,6 +6,7 @@ Not for whom to ask nor for asking again (pursuit.py, chase.py). Counterparts: l
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 import trio
@@ -35,7 +36,14 @@ class Tried(NamedTuple):
     flight: Flight
 
 
-async def ask(around: Surroundings, job: Job, sent_as: str, order: Try, flight: Flight) -> Tried:
+async def ask(
+    around: Surroundings,
+    job: Job,
+    sent_as: str,
+    order: Try,
+    flight: Flight,
+    fell_quiet: Callable[[], None] | None = None,
+) -> Tried:
     """The answer of the server that `order` names, once its first bytes are here; other nodes know the job as
     `sent_as`. Raises RequestError."""
     attempt, asked = order.attempt, job
@@ -53,7 +61,9 @@ async def ask(around: Surroundings, job: Job, sent_as: str, order: Try, flight: 
         free = ways.free(asked, attempt, way)
         envelope = wire.envelope_of(sent, order.number, attempt.node, now, free=free, at_once=order.at_once)
         name, told = around.view().name(attempt.node), ways.told(around, attempt, way)
-        answer = await remote.ask(way.link, envelope, job.body, around.me, name, told, leases=around.leases)
+        answer = await remote.ask(
+            way.link, envelope, job.body, around.me, name, told, leases=around.leases, fell_quiet=fell_quiet
+        )
         path, privacy = ways.passed(way, answer.headers), way.privacy
         if clerk is not None:
             answer = await clerk.expected(answer, sent, path[-1])

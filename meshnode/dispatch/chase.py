@@ -6,6 +6,7 @@ answer but the winner's is closed. Counterpart: asking.py, which asks one server
 
 from __future__ import annotations
 
+from functools import partial
 from math import inf
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ import trio
 
 from meshnode.dispatch import ways, wire
 from meshnode.dispatch.asking import Tried, ask
-from meshnode.dispatch.pursuit import Answered, Begin, Drop, Failed, Fault, Lose, Pursuit, Try, Why, Win, Woke
+from meshnode.dispatch.pursuit import Answered, Begin, Drop, Failed, Fault, Lose, Pursuit, Quiet, Try, Why, Win, Woke
 from meshnode.errors import (
     AnswerTimedOut,
     ConnectTimedOut,
@@ -37,8 +38,8 @@ if TYPE_CHECKING:
 
 logger = log.get("dispatch")
 
-MOST_AT_ONCE = 16
-"""Attempts of one request, whose ends wait to be heard: more than there can be."""
+MOST_AT_ONCE = 32
+"""Ends and silences of one request's attempts that wait to be heard: more than there can be."""
 
 
 class Chase:
@@ -55,6 +56,7 @@ class Chase:
         self._latest: Attempt | None = None
         self._error: RequestError | None = None
         self._began = 0.0
+        self._told: trio.MemorySendChannel[Answered | Failed | Quiet] | None = None
 
     async def run(self, until: float, *, hasty: bool) -> Tried:
         """The answer that won. Raises the RequestError that ended the request, DeadlineExceeded at `until`; `hasty`:
@@ -82,7 +84,8 @@ class Chase:
             if number != won:
                 if not flight.ended:
                     self._entry.note(now, "let go", number, flight.node)
-                self._around.router.cancelled(flight, now)
+                hung = won and number in self._pursuit.hung
+                (self._around.router.failed if hung else self._around.router.cancelled)(flight, now)
         with trio.CancelScope(shield=True):
             while self._answers:
                 await self._answers.popitem()[1].answer.aclose()
@@ -109,7 +112,8 @@ class Chase:
             commands = pursuit.handle(event, trio.current_time())
 
     async def _race(self, commands: list[Command]) -> int:
-        told, events = trio.open_memory_channel[Answered | Failed](MOST_AT_ONCE)
+        told, events = trio.open_memory_channel[Answered | Failed | Quiet](MOST_AT_ONCE)
+        self._told = told
         scopes: dict[int, trio.CancelScope] = {}
 
         async def ask(order: Try, scope: trio.CancelScope) -> None:
@@ -134,7 +138,7 @@ class Chase:
         assert isinstance(end, Lose)
         raise self._lost(end)
 
-    async def _heard(self, events: trio.MemoryReceiveChannel[Answered | Failed]) -> list[Command]:
+    async def _heard(self, events: trio.MemoryReceiveChannel[Answered | Failed | Quiet]) -> list[Command]:
         """What follows from the next event, or from waking."""
         wakeup = self._pursuit.next_wakeup()
         event: Event = Woke()
@@ -153,7 +157,7 @@ class Chase:
         self._entry.note(now, "asked", number, attempt.node, order.role.value)
         self._flights[number] = flight
         try:
-            tried = await ask(around, self._job, self._sent_as, order, flight)
+            tried = await ask(around, self._job, self._sent_as, order, flight, partial(self._quiet, number))
         except RequestError as error:
             self._learn(flight, error)
             self._entry.note(trio.current_time(), "failed", number, attempt.node, error.code)
@@ -166,6 +170,11 @@ class Chase:
             return Failed(number, _fault(error), cut)
         self._answers[number] = tried
         return Answered(number)
+
+    def _quiet(self, number: int) -> None:
+        if self._told is not None:
+            self._entry.note(trio.current_time(), "quiet", number, self._flights[number].node)
+            self._told.send_nowait(Quiet(number))
 
     def _lost(self, end: Lose) -> RequestError:
         """What ended the request. Not kept: an error that its own traceback's frames hold would keep the body until the

@@ -63,6 +63,11 @@ class Course:
         return None
 
     @property
+    def more(self) -> bool:
+        """Whether `next` may have one."""
+        return bool(self._waiting) and self.number < self._most + self._redirects
+
+    @property
     def may_redirect(self) -> bool:
         """Whether the latest attempt need not wait at its server, since another one can be asked."""
         return bool(self._waiting) and self._redirects < REDIRECTS

@@ -184,7 +184,16 @@ class Dispatcher:
             near = attempt.score.terms.path_s <= AT_ONCE_PATH_S and len(job.body) <= AT_ONCE_BYTES
             return near and attempt.node != around.me and not kept
 
-        rules = Rules(many, late_s, load, section.hedge_load, section.backoff_s, at_once)
+        def patience_s(attempt: Attempt, now: float) -> float:
+            terms = attempt.score.terms
+            usual_s = terms.path_s + terms.queue_s + terms.cold_s + terms.prefill_s
+            usual_s += 0.0 if job.facts.stream else terms.decode_s
+            long_s = max(section.hang_s, section.hang_factor * usual_s)
+            # Who has less time than that wants another server tried while there is time for it.
+            half_s = (job.deadline - now) / 2
+            return half_s if usual_s < half_s < long_s else long_s
+
+        rules = Rules(many, late_s, load, section.hedge_load, section.backoff_s, at_once, patience_s, section.hang_s)
         return Pursuit(course, rules, self._retries, self.hedges, self._rng)
 
     async def _first_that_answers(self, job: Job, pursuit: Pursuit, entry: Entry, began: float) -> Tried:
@@ -253,6 +262,8 @@ class Dispatcher:
 def _why(plan: Plan, pursuit: Pursuit, order: Try) -> str:
     if order.role is Role.RACER:
         return f"quickest of {pursuit.raced} asked at once"
+    if order.role is Role.DOUBT:
+        return "asked besides those that said nothing, and answered first"
     if order.role is Role.HEDGE:
         return "asked besides the first, which was later than usual, and quicker"
     return reason(plan, order.number - 1)

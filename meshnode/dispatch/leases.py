@@ -22,9 +22,10 @@ if TYPE_CHECKING:
 
 
 class Lease:
-    """A job that was sent. `lost` is why it was given up, None while it was not."""
+    """A job that was sent. `lost` is why it was given up, None while it was not. `fell_quiet` is told when nothing is
+    heard of it for a while, None where nobody wants to know."""
 
-    __slots__ = ("_leases", "key", "lost", "onward", "peer", "stream")
+    __slots__ = ("_leases", "fell_quiet", "key", "lost", "onward", "peer", "stream")
 
     def __init__(self, leases: Leases, key: int, stream: LinkStream, peer: str, onward: Served | None) -> None:
         self._leases = leases
@@ -33,6 +34,7 @@ class Lease:
         self.peer = peer
         self.onward = onward
         self.lost: LeaseExpired | None = None
+        self.fell_quiet: Callable[[], None] | None = None
 
     def give(self) -> None:
         """The job is over, however it ended. Twice does no harm."""
@@ -118,14 +120,18 @@ class Leases:
                 self._leases.handle(lease.Heard(held.key), now)
                 if held.onward is not None:
                     self._beats.handle(lease.Alive(held.onward.key), now)
-        for expired in self._leases.handle(lease.Look(), now):
-            self._expire(self._held.pop(expired.key))
+        for command in self._leases.handle(lease.Look(), now):
+            match command:
+                case lease.Expired(key):
+                    self._expire(self._held.pop(key))
+                case lease.Quiet(key) if (tell := self._held[key].fell_quiet) is not None:
+                    tell()
         for served in self._served.values():
             if served.stream.said:
                 served.stream.said = False
                 self._beats.handle(lease.Said(served.key), now)
-        for command in self._beats.handle(lease.Look(), now):
-            match command:
+        for due in self._beats.handle(lease.Look(), now):
+            match due:
                 case lease.Beat(key):
                     self._served[key].stream.beat()
                 case lease.Silent(key):

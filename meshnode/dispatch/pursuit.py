@@ -18,12 +18,14 @@ from meshnode.routing.budget import HedgeBudget, RetryBudget
 
 
 class Role(enum.Enum):
-    """Why a server is asked: as the first, with others at once, since the first is late, or after others failed."""
+    """Why a server is asked: as the first, with others at once, since the first is late, after others failed, or since
+    those asked say nothing, and may hang."""
 
     FIRST = "first"
     RACER = "racer"
     HEDGE = "hedge"
     RETRY = "retry"
+    DOUBT = "doubt"
 
 
 _ONE_BY_ONE = (Role.FIRST, Role.RETRY)
@@ -67,6 +69,13 @@ class Failed:
 
 
 @dataclass(frozen=True, slots=True)
+class Quiet:
+    """Nothing is heard of an attempt, not even that it is worked at."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
 class Woke:
     """It is `next_wakeup()`."""
 
@@ -103,7 +112,7 @@ class Lose:
     why: Why
 
 
-Event = Begin | Answered | Failed | Woke
+Event = Begin | Answered | Failed | Quiet | Woke
 Command = Try | Drop | Win | Lose
 
 
@@ -111,7 +120,9 @@ Command = Try | Drop | Win | Lose
 class Rules:
     """`at_once` servers are raced; `late_s` says after how long a server is later than usual (None: unknown, or the
     request may not be hedged); `load` how busy the servers are, of which `hedge_load` forbids hedging;
-    `at_once_of` whether a server may be asked for a slot at once or a refusal."""
+    `at_once_of` whether a server may be asked for a slot at once or a refusal; `patience_s` after how long without an
+    answer a server may hang, so that another is asked besides (None: never), and `hang_s` from when on that counts
+    against it."""
 
     at_once: int
     late_s: Callable[[Attempt], float | None]
@@ -119,11 +130,13 @@ class Rules:
     hedge_load: float
     backoff_s: float
     at_once_of: Callable[[Attempt], bool] = lambda _: False
+    patience_s: Callable[[Attempt, float], float | None] = lambda _attempt, _now: None
+    hang_s: float = 0.0
 
 
 class Pursuit:
     """The machine of one request. `course` gives the servers in turn and bounds the attempts; the budgets are those of
-    the whole node."""
+    the whole node. `hung` are those that said nothing for so long that it counts against them if another answers."""
 
     def __init__(self, course: Course, rules: Rules, retries: RetryBudget, hedges: HedgeBudget, rng: Random) -> None:
         self._course = course
@@ -136,9 +149,13 @@ class Pursuit:
         self._next: Attempt | None = None
         self._retry_at: float | None = None
         self._hedge_at: float | None = None
+        self._doubt_at: float | None = None
         self._full = 0
         self._fault: Fault | None = None
         self._lent: dict[int, int] = {}
+        self._asked_at: dict[int, float] = {}
+        self._doubted: set[int] = set()
+        self.hung: set[int] = set()
         self.made = 0
         self.raced = 0
         self.hedged = False
@@ -146,7 +163,11 @@ class Pursuit:
 
     def next_wakeup(self) -> float | None:
         """When to tell that it `Woke`."""
-        return self._retry_at if self._retry_at is not None else self._hedge_at
+        if self._retry_at is not None:
+            return self._retry_at
+        if self._hedge_at is None or self._doubt_at is None:
+            return self._hedge_at if self._doubt_at is None else self._doubt_at
+        return min(self._hedge_at, self._doubt_at)
 
     def handle(self, event: Event, now: float) -> list[Command]:
         """What is to be done. Events that come after the end, or of an attempt that is over, change nothing."""
@@ -159,6 +180,8 @@ class Pursuit:
                 return self._answered(number)
             case Failed():
                 return self._failed(event, now)
+            case Quiet(number):
+                return self._quiet(number, now)
             case Woke():
                 return self._woke(now)
 
@@ -202,16 +225,16 @@ class Pursuit:
             self._fault = event.fault
         if event.fault is not Fault.FINAL:
             self._course.failed(attempt, cut=event.cut)
-        if self._running:
+        if self._running.keys() - self._doubted:
             return []
         return self._lose(Why.FINAL) if self._fault is Fault.FINAL else self._again(now, lent)
 
     def _again(self, now: float, lent: int | None) -> list[Command]:
         attempt = self._course.next()
         if attempt is None:
-            return self._lose(Why.NOBODY)
+            return self._lose(Why.NOBODY) if not self._running else []
         if lent is None and not self._retries.spend(now):
-            return self._lose(Why.BUDGET)
+            return self._lose(Why.BUDGET) if not self._running else []
         hammered = attempt.node in self._asked or (self._full > 1 and self._full == self.made)
         if not hammered:
             return [self._try(attempt, Role.RETRY, now)]
@@ -223,6 +246,9 @@ class Pursuit:
         if self._retry_at is not None and now >= self._retry_at and self._next is not None:
             attempt, self._next, self._retry_at = self._next, None, None
             return [self._try(attempt, Role.RETRY, now)]
+        if self._doubt_at is not None and now >= self._doubt_at:
+            self.hung |= {n for n in self._running if now - self._asked_at[n] >= self._rules.hang_s}
+            return self._doubt(set(self._running), now)
         if self._hedge_at is None or now < self._hedge_at:
             return []
         self._hedge_at = None
@@ -235,21 +261,43 @@ class Pursuit:
         self.hedged = True
         return [self._try(other, Role.HEDGE, now)]
 
+    def _quiet(self, number: int, now: float) -> list[Command]:
+        if number not in self._running:
+            return []
+        self.hung.add(number)
+        return self._doubt({number}, now)
+
+    def _doubt(self, numbers: set[int], now: float) -> list[Command]:
+        """These may hang. Once that is so of all that run, another is asked besides; the first answer wins."""
+        self._doubt_at = None
+        self._doubted |= numbers
+        if self._running.keys() - self._doubted or self._retry_at is not None or not self._course.more:
+            return []
+        if not self._retries.spend(now):
+            return []
+        other = self._course.next()
+        return [self._try(other, Role.DOUBT, now)] if other is not None else []
+
     def _try(self, attempt: Attempt, role: Role, now: float) -> Try:
         self.made += 1
         self._running[self.made] = attempt
+        self._asked_at[self.made] = now
         self._asked.add(attempt.node)
         at_once = role in _ONE_BY_ONE and self._course.may_redirect and self._rules.at_once_of(attempt)
         lent = self._retries.lend(now) if at_once else None
         if lent is not None:
             self._lent[self.made] = lent
+        if self._course.more and role is not Role.RACER:
+            patience_s = self._rules.patience_s(attempt, now)
+            self._doubt_at = now + patience_s if patience_s is not None else None
         return Try(self.made, attempt, role, lent is not None)
 
     def _lose(self, why: Why) -> list[Command]:
+        left = list(self._running)
         self._end()
-        return [Lose(why)]
+        return [*(Drop(number) for number in left), Lose(why)]
 
     def _end(self) -> None:
         self.ended = True
         self._running.clear()
-        self._retry_at = self._hedge_at = None
+        self._retry_at = self._hedge_at = self._doubt_at = None

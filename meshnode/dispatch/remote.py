@@ -115,12 +115,13 @@ class RemoteAnswer:
 
 async def ask(
     link: Link, envelope: Envelope, body: bytes, me: NodeId, peer: str, told: Told = _unheard,
-    *, leases: Leases, onward: Served | None = None,
+    *, leases: Leases, onward: Served | None = None, fell_quiet: Callable[[], None] | None = None,
 ) -> RemoteAnswer:  # fmt: skip
     """Send a job over `link` and return once its first bytes are here.
 
     `peer` names the server for error texts; `told` is given what it says of its load as it answers or refuses;
-    `onward` is whose job it is, where this node only passes it on. Raises the server's RequestError, or PeerFailed
+    `onward` is whose job it is, where this node only passes it on; `fell_quiet` is told when nothing is heard for a
+    while before there is an answer. Raises the server's RequestError, or PeerFailed
     (LeaseExpired). Cancelling resets the stream, which cancels every hop behind it.
     """
     try:
@@ -129,6 +130,7 @@ async def ask(
     except LinkError as error:
         raise PeerFailed(f"{peer} cannot be reached: {error}") from error
     lease = leases.take(stream, peer, onward)
+    lease.fell_quiet = fell_quiet
     try:
         return await _answer(stream, envelope, body, lease, told)
     except BaseException as error:
@@ -155,6 +157,7 @@ async def _answer(stream: LinkStream, envelope: Envelope, body: bytes, lease: Le
     judge = Unjudged() if lease.onward is not None else judge_of(_status(headers), headers)
     answer = RemoteAnswer(stream, headers, lease, told, judge)
     await answer.begin()
+    lease.fell_quiet = None
     return answer
 
 

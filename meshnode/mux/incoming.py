@@ -58,10 +58,10 @@ RAPID_S = 1.0
 place at once; of streams that are held so long there are no more than `streams` each second. A relay passes on what
 many origins cancel, each of whom it judges by the same rule."""
 
-BEATS = 4
-BEATS_S = 2.5
-"""Signs of life of one stream: so many at once, then one each so often. An honest peer sends one each 5 s, and a pipe
-that stood still brings several together."""
+BEATS = 16
+BEATS_S = 0.5
+"""Signs of life of one stream: so many at once, then one each so often. An honest peer sends one each second until its
+answer begins, and a pipe that stood still brings together what a lease outlives."""
 
 _TOLD = (Opened, Head, Beat, Trailers)
 """What HEADERS and DATA of no bytes may have told."""

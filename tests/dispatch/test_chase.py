@@ -128,7 +128,7 @@ async def test_what_is_whole_large_or_sensitive_is_never_hedged(
     tmp_path: Path, autojump_clock: MockClock, options: dict[str, object]
 ) -> None:
     async with world(tmp_path) as where:
-        node, engines = await hedged(where, 50.0)
+        node, engines = await hedged(where, 5.0)
         answer, _ = await node.ask_whole("m", **options)
         assert "x-meshnode-hedged" not in answer.headers
         assert engines["peer"].served == 0

@@ -20,6 +20,7 @@ from meshnode.dispatch.pursuit import (
     Fault,
     Lose,
     Pursuit,
+    Quiet,
     Role,
     Rules,
     Try,
@@ -57,6 +58,10 @@ class Servers:
     def may_redirect(self) -> bool:
         return bool(self.waiting) and self.redirects < 2
 
+    @property
+    def more(self) -> bool:
+        return bool(self.waiting) and self.number < self.most + self.redirects
+
     def redirected(self) -> None:
         self.redirects += 1
 
@@ -68,11 +73,14 @@ class Servers:
 def pursuit(
     *numbers: int, at_once: int = 1, late_s: float | None = None, load: float = 0.0, most: int = 3,
     retries: RetryBudget | None = None, saved: int = 100, slots_at_once: bool = False,
+    patience_s: float | None = None,
 ) -> Pursuit:  # fmt: skip
     hedges = HedgeBudget(0.02)
     for _ in range(saved):
         hedges.request()
-    rules = Rules(at_once, lambda _: late_s, lambda: load, 0.7, 0.1, lambda _: slots_at_once)
+    rules = Rules(
+        at_once, lambda _: late_s, lambda: load, 0.7, 0.1, lambda _: slots_at_once, lambda *_: patience_s, 5.0
+    )
     course: Any = Servers(*numbers, most=most)
     return Pursuit(course, rules, retries or RetryBudget(0.2, 10.0, 1.0), hedges, Random(1))
 
@@ -282,3 +290,71 @@ class AnyOrder(RuleBasedStateMachine):
 
 TestAnyOrder = AnyOrder.TestCase
 TestAnyOrder.settings = settings(max_examples=150, stateful_step_count=20, suppress_health_check=[HealthCheck.too_slow])
+
+
+def test_who_says_nothing_is_left_running_while_another_is_asked() -> None:
+    machine = pursuit(1, 2, 3)
+    machine.handle(Begin(), 0.0)
+    assert shape(machine.handle(Quiet(1), 2.5)) == [(2, Role.DOUBT)]
+    assert machine.handle(Quiet(1), 3.0) == []
+    assert machine.handle(Answered(2), 3.1) == [Drop(1), Win(2)]
+    assert machine.hung == {1}
+
+
+def test_who_said_nothing_may_still_answer_first() -> None:
+    machine = pursuit(1, 2)
+    machine.handle(Begin(), 0.0)
+    machine.handle(Quiet(1), 2.5)
+    assert machine.handle(Answered(1), 3.0) == [Drop(2), Win(1)]
+
+
+def test_without_another_whoever_says_nothing_is_waited_for() -> None:
+    machine = pursuit(1)
+    machine.handle(Begin(), 0.0)
+    assert machine.handle(Quiet(1), 2.5) == [] and machine.next_wakeup() is None
+    assert machine.handle(Answered(1), 100.0) == [Win(1)]
+
+
+def test_who_takes_far_longer_than_predicted_is_doubted_one_after_the_other() -> None:
+    machine = pursuit(1, 2, 3, 4, patience_s=10.0)
+    machine.handle(Begin(), 0.0)
+    assert machine.next_wakeup() == 10.0
+    assert shape(machine.handle(Woke(), 10.0)) == [(2, Role.DOUBT)]
+    assert machine.next_wakeup() == 20.0
+    assert shape(machine.handle(Woke(), 20.0)) == [(3, Role.DOUBT)]
+    assert machine.next_wakeup() is None
+    assert machine.handle(Answered(3), 21.0) == [Drop(1), Drop(2), Win(3)]
+    assert machine.hung == {1, 2}
+
+
+def test_a_client_in_haste_blames_nobody() -> None:
+    machine = pursuit(1, 2, patience_s=1.0)
+    machine.handle(Begin(), 0.0)
+    assert shape(machine.handle(Woke(), 1.0)) == [(2, Role.DOUBT)]
+    assert not machine.hung
+
+
+def test_doubts_are_retries_and_bounded_like_them() -> None:
+    spent = RetryBudget(0.2, 10.0, 1.0)
+    while spent.spend(0.0):
+        pass
+    machine = pursuit(1, 2, retries=spent)
+    machine.handle(Begin(), 0.0)
+    assert machine.handle(Quiet(1), 0.1) == []
+    assert machine.handle(Answered(1), 1.0) == [Win(1)]
+
+
+def test_one_that_hangs_is_waited_for_only_where_no_other_is_left() -> None:
+    machine = pursuit(1, 2, 3)
+    machine.handle(Begin(), 0.0)
+    machine.handle(Quiet(1), 2.5)
+    assert shape(machine.handle(Failed(2, BROKEN), 3.0)) == [(3, Role.RETRY)]
+    assert machine.handle(Failed(3, BROKEN), 4.0) == []
+    assert machine.handle(Failed(1, BROKEN), 15.0) == [Lose(Why.NOBODY)]
+
+
+def test_what_no_server_would_mend_ends_it_while_another_hangs() -> None:
+    machine = pursuit(1, 2)
+    machine.handle(Begin(), 0.0)
+    machine.handle(Quiet(1), 2.5)
+    assert machine.handle(Failed(2, FINAL), 3.0) == [Drop(1), Lose(Why.FINAL)]

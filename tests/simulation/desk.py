@@ -291,6 +291,8 @@ class Desk:
                 stream.said = False
                 self.beats.handle(lease.Said(stream.key), now)
         for expired in self.leases.handle(lease.Look(), now):
+            if isinstance(expired, lease.Quiet):
+                continue
             stream = self.streams[expired.key]
             self.jobs.expired += 1
             self._cancel_behind(stream)

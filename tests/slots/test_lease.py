@@ -8,7 +8,10 @@ from hypothesis import strategies as st
 from meshnode.slots.fence import Arrived, Command, Fence, Join, Left, Refuse, Run, Stop
 from meshnode.slots.lease import (
     BEAT_S,
+    FIRST_BEAT_S,
     LEASE_S,
+    LOOK_S,
+    QUIET_LOOKS,
     Alive,
     Beat,
     Beats,
@@ -20,6 +23,7 @@ from meshnode.slots.lease import (
     Leases,
     Look,
     PassedOn,
+    Quiet,
     Said,
     Silent,
     Took,
@@ -30,8 +34,8 @@ def test_a_job_of_which_nothing_is_heard_expires_once() -> None:
     leases = Leases()
     leases.handle(Took(1), 0.0)
     found = {now: leases.handle(Look(), float(now)) for now in range(1, 40)}
-    assert [now for now, commands in found.items() if commands] == [LEASE_S]
-    assert found[15] == [Expired(1)]
+    told = {now: commands for now, commands in found.items() if commands}
+    assert told == {QUIET_LOOKS: [Quiet(1)], LEASE_S: [Expired(1)]}
     assert leases.next_wakeup() is None
 
 
@@ -41,7 +45,17 @@ def test_whatever_is_heard_renews_it() -> None:
     for now in range(1, 200):
         if now % 14 == 0:
             leases.handle(Heard(1), float(now))
-        assert not leases.handle(Look(), float(now))
+        assert Expired(1) not in leases.handle(Look(), float(now))
+
+
+def test_whatever_is_heard_in_time_leaves_no_doubt_and_a_second_silence_a_second() -> None:
+    leases, told = Leases(), list[int]()
+    leases.handle(Took(1), 0.0)
+    for look in range(1, 34):
+        if look in (4, 8, 20):
+            leases.handle(Heard(1), float(look))
+        told += [look for command in leases.handle(Look(), float(look)) if command == Quiet(1)]
+    assert told == [8 + QUIET_LOOKS, 20 + QUIET_LOOKS]
 
 
 def test_a_node_that_stood_still_blames_nobody() -> None:
@@ -56,6 +70,8 @@ def test_a_job_that_says_nothing_else_beats_and_one_that_was_passed_on_only_when
     beats.handle(Began(1), 0.0)
     beats.handle(Began(2), 0.0)
     beats.handle(PassedOn(2), 0.0)
+    for key in (1, 2):
+        beats.handle(Said(key), 0.0)
     found: list[tuple[int, int]] = []
     for now in range(1, 21):
         if now == 12:
@@ -63,6 +79,14 @@ def test_a_job_that_says_nothing_else_beats_and_one_that_was_passed_on_only_when
         found += [(now, command.key) for command in beats.handle(Look(), float(now)) if isinstance(command, Beat)]
     assert found == [(5, 1), (10, 1), (12, 2), (15, 1), (20, 1)]
     assert BEAT_S * 3 == LEASE_S
+
+
+def test_until_its_answer_begins_a_job_beats_often_enough_to_leave_no_doubt() -> None:
+    beats = Beats()
+    beats.handle(Began(1), 0.0)
+    looks = [number * LOOK_S for number in range(1, 21)]
+    assert [now for now in looks if beats.handle(Look(), now) == [Beat(1)]] == [float(now) for now in range(1, 11)]
+    assert FIRST_BEAT_S < QUIET_LOOKS * LOOK_S / 2
 
 
 def test_an_answer_that_began_and_fell_silent_is_told_once() -> None:
@@ -122,6 +146,8 @@ def test_of_all_attempts_one_is_delivered_and_no_older_one_runs_beside_it(steps:
                 for _ in range(5 * count):
                     now += 1.0
                     for command in leases.handle(Look(), now):
+                        if isinstance(command, Quiet):
+                            continue
                         assert command.key == held and command.key not in expired
                         expired.add(command.key)
                         held = None
