@@ -106,7 +106,8 @@ class Engine:
 
 
 class Lab:
-    """The whole mesh of one run. `spans` are the faults that are over."""
+    """The whole mesh of one run. `spans` are the faults that are over; `lag_s` is how far they are behind the plan, by
+    which a busy machine has requests sent later too."""
 
     def __init__(self, folder: Path, plan: Plan) -> None:
         count = len(plan.models)
@@ -125,6 +126,7 @@ class Lab:
         self.secrets: list[str] = []
         self._apis: dict[int, int] = {}
         self.began = 0.0
+        self.lag_s = 0.0
 
     async def start(self, nursery: trio.Nursery) -> None:
         """Found the mesh, and wait until everybody sees everybody and every model."""
@@ -158,6 +160,7 @@ class Lab:
         """Do it, undo it, wait until what it befell is back."""
         # On a busy machine those before may not be over yet, and no more than planned are to be at the same time.
         async with self._ill[fault.node], self._faults:
+            self.lag_s = max(self.lag_s, self.now() - fault.at_s)
             begun, mended, back = self._deeds(fault)
             began_s = self.now()
             await trio.to_thread.run_sync(begun)
