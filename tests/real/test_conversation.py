@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,9 @@ from tests.real.test_mesh import MODEL, ONE_THREAD, lend
 pytestmark = pytest.mark.real
 
 TOPICS = ("the tides", "old bridges", "honey bees")
+LONG_TOKENS = 1000
+"""More than a node writes while a turn is answered elsewhere, and less than its context."""
+
 TEMPLATE_TOKENS = 8
 """What a chat template may say otherwise about a turn once it is no more the last one."""
 
@@ -76,6 +80,40 @@ class Talk:
         timings = answer.model_extra["timings"]
         self.said.append({"role": "assistant", "content": answer.choices[0].message.content})
         return Turn(raw.headers["x-meshnode-node"], timings["prompt_n"], timings["cache_n"])
+
+
+def _keep_busy(client: openai.OpenAI, node: str) -> openai.Stream[Any]:
+    """A long answer of one node, under way."""
+    stream = client.chat.completions.create(
+        model=f"{MODEL}@{node}", messages=[{"role": "user", "content": "Count."}], max_tokens=LONG_TOKENS, stream=True,
+        extra_body={"ignore_eos": True},
+    )  # fmt: skip
+    next(stream)
+    return stream
+
+
+def test_a_conversation_moves_when_waiting_costs_more_than_reading_its_prompt_anew(
+    nodes: dict[str, NodeProcess],
+) -> None:
+    with nodes["delta"].openai() as client:
+        talk = Talk(client, "wide rivers")
+        first, second = talk.turn("What is worth knowing?"), talk.turn("What else?")
+        home = first.node
+        assert second.node == home and second.cached >= first.read + first.cached - TEMPLATE_TOKENS
+        slots = sum(engine["slots"] for engine in nodes[home].status()["engines"])
+        with ExitStack() as streams:
+            for _ in range(slots):
+                streams.enter_context(_keep_busy(client, home))
+            moved = talk.turn("And now?")
+            assert moved.node != home
+            assert moved.read > moved.cached, "there it is read anew"
+            then = talk.turn("And then?")
+            assert then.node == moved.node
+            assert then.cached >= moved.read + moved.cached - TEMPLATE_TOKENS
+        # Where it is cached is where it stays, also once its first node is free again.
+        after = talk.turn("And in the end?")
+        assert after.node == moved.node and after.read < after.cached
+        say("stayed, moved, stayed:", *((turn.node, turn.read, turn.cached) for turn in (second, moved, then, after)))
 
 
 def test_each_turn_goes_where_the_last_was_and_only_what_is_new_is_read(nodes: dict[str, NodeProcess]) -> None:
