@@ -32,7 +32,9 @@ class ModelOffer(msgspec.Struct, frozen=True, omit_defaults=True, rename={"quant
 
     `down` says that its engine has stopped answering: the model exists, nobody can ask it now. `context` is the number
     of tokens really served per request; `slots` how many requests run at once; `features`
-    are words of `meshnode.model.job.FEATURES`; `digest` is the SHA-256 of the weights where known.
+    are words of `meshnode.model.job.FEATURES`; `digest` is the SHA-256 of the weights where known. `prefill_ms` and
+    `decode_us` are what the node measured of its engine, 0 where it did not yet: milliseconds to the first token by
+    unit of prompt (`meshnode.routing.measure.units_of`), microseconds by token after it.
     """
 
     name: Text
@@ -45,6 +47,8 @@ class ModelOffer(msgspec.Struct, frozen=True, omit_defaults=True, rename={"quant
     digest: Annotated[bytes, Meta(max_length=32)] = b""
     dialects: Annotated[tuple[Text, ...], Meta(max_length=8)] = ("openai",)
     features: Annotated[tuple[Text, ...], Meta(max_length=16)] = ("chat",)
+    prefill_ms: Count = 0
+    decode_us: Annotated[int, Meta(ge=0, le=60_000_000)] = 0
 
 
 class Neighbour(msgspec.Struct, frozen=True, array_like=True):

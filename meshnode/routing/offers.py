@@ -16,7 +16,11 @@ from meshnode.model.names import same_model
 from meshnode.model.posture import Posture
 from meshnode.model.quant import bits_of
 from meshnode.model.view import View
+from meshnode.routing.measure import NEW_SERVER
 from meshnode.routing.tree import MOST_HOPS, Tree
+
+_BOLDEST = 10.0
+"""So many times as quick as usual a server may call itself: a claim beyond is worth no more."""
 
 
 class Exclusion(NamedTuple):
@@ -36,7 +40,8 @@ class Candidate:
     `name` is the model as this node calls it; `cost_s` and `hops` are of the cheapest way of any length, 0 hops only
     for this node; `bits` 0 where nobody says how the weights are quantised; `posture` is what was verified, `vouched`
     whether that, a pin or being this node lets it serve what is sensitive; `owner_only`: it serves its owner alone;
-    `cost`, `power` and `trust` are factors of its score, `weight` their product; `standing` is an exclusion that holds
+    `guess_first_s` by unit of prompt and `guess_token_s` are what to expect of it while it was never measured; `cost`,
+    `power` and `trust` are factors of its score, `weight` their product; `standing` is an exclusion that holds
     for every job, or None; `plain`: nothing of the node itself is in the way. Flat, because a decision reads
     hundreds of them.
     """
@@ -51,6 +56,8 @@ class Candidate:
     cost_s: float
     hops: int
     price_micro: int
+    guess_first_s: float
+    guess_token_s: float
     cost: float
     power: float
     trust: float
@@ -195,6 +202,8 @@ def _candidate(advert: Advert, offer: ModelOffer, seen: _Seen) -> Candidate:
         cost_s=seen.way[0],
         hops=seen.way[1],
         price_micro=advert.price_micro_per_mtok,
+        guess_first_s=_guess(offer.prefill_ms / 1e3, section.guess_first_token_s),
+        guess_token_s=_guess(offer.decode_us / 1e6, section.guess_token_s),
         cost=cost,
         power=power,
         trust=trust,
@@ -207,3 +216,8 @@ def _candidate(advert: Advert, offer: ModelOffer, seen: _Seen) -> Candidate:
         standing=seen.standing or down,
         plain=seen.standing is None and down is None and not advert.owner_only,
     )
+
+
+def _guess(claim_s: float, usual_s: float) -> float:
+    """What to expect of a server never measured: twice what it says of itself, or else what is usual."""
+    return NEW_SERVER * (max(claim_s, usual_s / _BOLDEST) if claim_s else usual_s)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from meshnode.config.routing import RoutingSection
 from meshnode.model.job import Facts
-from meshnode.routing.measure import BASE_UNITS, LEAST_SLOTS, NEW_SERVER, Record
+from meshnode.routing.measure import LEAST_SLOTS, Record, units_of
 from meshnode.routing.offers import Candidate
 from meshnode.routing.word import LoadFacts
 
@@ -59,20 +59,15 @@ class Ask(NamedTuple):
 
     units: float
     tokens: int
-    guess_first_s: float
-    guess_token_s: float
     cold_start_s: float
 
 
 def size_of(facts: Facts, section: RoutingSection) -> Ask:
     """Take from a job and the settings what every prediction needs."""
-    units = facts.prompt_tokens / 1000 + BASE_UNITS
     tokens = min(facts.max_tokens or EXPECTED_TOKENS, EXPECTED_TOKENS)
     return Ask(
-        units,
+        units_of(facts.prompt_tokens),
         tokens if _ANSWERS_AT_ONCE.isdisjoint(facts.needs) else 0,
-        section.guess_first_token_s * units * NEW_SERVER,
-        section.guess_token_s * NEW_SERVER,
         section.cold_start_s,
     )
 
@@ -89,18 +84,20 @@ def rate(candidate: Candidate, record: Record | None, ask: Ask, now: float, load
     cold_s = 0.0 if candidate.loaded else ask.cold_start_s
     queue_s = load.expected_wait_s if load is not None and load.free <= 0 else 0.0
     if record is None:
-        prefill_s, decode_s, tries, outstanding = ask.guess_first_s, ask.tokens * ask.guess_token_s, 1.0, 1.0
+        prefill_s, decode_s = ask.units * candidate.guess_first_s, ask.tokens * candidate.guess_token_s
+        tries = outstanding = 1.0
         own = 0
     else:
         if now >= record.stale_at:
             record.refresh(now)
         if record.reported_until:
             queue_s = max(queue_s, record.reported_until - now)
-        first_s = ask.guess_first_s + path_s if record.per_unit_s is None else record.per_unit_s * ask.units
+        guess_s, per_unit_s = candidate.guess_first_s, record.per_unit_s
+        first_s = guess_s * ask.units + path_s if per_unit_s is None else per_unit_s * ask.units
         if record.waiting:
             first_s = max(first_s, record.waited_s(now))
         prefill_s = first_s - path_s if first_s > path_s else 0.0
-        decode_s = ask.tokens * (ask.guess_token_s if record.per_token_s is None else record.per_token_s)
+        decode_s = ask.tokens * (candidate.guess_token_s if record.per_token_s is None else record.per_token_s)
         tries = record.tries
         own, word = record.outstanding, record.word
         slots, taken = candidate.slots, float(own)

@@ -19,7 +19,7 @@ MOST_MODELS = 64
 
 
 class Speed(NamedTuple):
-    """Milliseconds from the slot to the first token by unit of prompt (`model.job.units_of`), and microseconds by token
+    """Milliseconds from the slot to the first token by unit of prompt (`routing.measure.units_of`), and microseconds by token
     after it; 0 where not measured."""
 
     prefill_ms: int = 0
