@@ -165,6 +165,7 @@ class Node(AbstractAsyncContextManager["Node"]):
                         if self.outside is not None:
                             await mesh.start(self.outside.run)
                         mesh.start_soon(self._watch_memory)
+                        mesh.start_soon(self._retell)
                         mesh.start_soon(self.local.share.run)
                         stop, rest = trio.Event(), trio.Event()
                         async with trio.open_nursery() as doors:
@@ -278,7 +279,7 @@ class Node(AbstractAsyncContextManager["Node"]):
         return next((offer for offer in self._told if same_model(model, offer.name)), None)
 
     def _offers(self) -> tuple[ModelOffer, ...]:
-        return self.proofs.marked(self.engines.advertised())
+        return self.local.speeds.marked(self.proofs.marked(self.engines.advertised()))
 
     def _describe(self) -> None:
         """Tell the mesh what is true of this node now."""
@@ -304,6 +305,12 @@ class Node(AbstractAsyncContextManager["Node"]):
             paused=self.local.share.takes is Takes.NOBODYS,
         )
         self.member.describe(advert)
+
+    async def _retell(self) -> None:
+        """Speeds change with each answer, and are told no more often than an advert is renewed anyway."""
+        while True:
+            await trio.sleep(self.config.gossip.refresh_s)
+            self._describe()
 
     async def _watch_memory(self) -> None:
         """A driver may take tens of milliseconds to answer: in a thread, so that no stream waits for it."""

@@ -18,10 +18,13 @@ from meshnode.dispatch.loads import Loads
 from meshnode.dispatch.share import Share
 from meshnode.errors import Draining, EngineFailed, Overloaded
 from meshnode.gossip.facts import Facts
+from meshnode.model.advert import ModelOffer
 from meshnode.model.job import Job
 from meshnode.model.names import same_model
 from meshnode.routing import LocalState
+from meshnode.routing.measure import units_of
 from meshnode.slots.admission import Admission, Load, Waiting
+from meshnode.slots.speed import Speeds
 
 
 class LocalAnswer:
@@ -29,9 +32,11 @@ class LocalAnswer:
     what no client can read."""
 
     def __init__(
-        self, begun: Begun, release: Callable[[], None], headers: Mapping[str, str], told: Callable[[], str]
-    ) -> None:
-        """`told` says the engine's load, once this answer has given its slot back."""
+        self, begun: Begun, release: Callable[[], None], headers: Mapping[str, str], told: Callable[[], str],
+        timed: Callable[[int], None],
+    ) -> None:  # fmt: skip
+        """`told` says the engine's load, once this answer has given its slot back; `timed` is told the number of events
+        of one that ended well."""
         self.status = begun.answer.status
         self.headers = headers
         self._trailers: dict[str, str] | None = None
@@ -39,6 +44,7 @@ class LocalAnswer:
         self._first = begun.first
         self._release = release
         self._told = told
+        self._timed = timed
         self._over = False
 
     @property
@@ -66,6 +72,7 @@ class LocalAnswer:
             return data
         await self.aclose()
         self._over = True
+        self._timed(self.events)
         raise StopAsyncIteration
 
     async def aclose(self) -> None:
@@ -90,6 +97,7 @@ class Local:
         share: Share,
     ) -> None:
         self.share = share
+        self.speeds = Speeds()
         self.loads = Loads(section)
         self._section = section
         self._find = find
@@ -128,7 +136,8 @@ class Local:
         try:
             # Without a place in the queue there was no wait.
             queued_ms = int((trio.current_time() - asked_at) * 1000) if place.position else 0
-            if _loads(engine, job.facts.model):
+            offer, asked_at = _offer(engine, job.facts.model), trio.current_time()
+            if offer is not None and not offer.loaded:
                 begun = await self.loads.begin(partial(begin, engine, job, gate), keep)
             else:
                 begun = await begin(engine, job, gate)
@@ -144,7 +153,14 @@ class Local:
             "x-meshnode-queue-ms": str(queued_ms),
             "x-meshnode-queue-position": str(place.position),
         }
-        return LocalAnswer(begun, release, headers, lambda: load.write(gate.load(own=own)))
+        first_at = trio.current_time()
+
+        def timed(events: int) -> None:
+            if events > 1 and offer is not None and offer.loaded:
+                self.speeds.first_token(offer.name, units_of(job.facts.prompt_tokens), first_at - asked_at)
+                self.speeds.finished(offer.name, events - 1, trio.current_time() - first_at)
+
+        return LocalAnswer(begun, release, headers, lambda: load.write(gate.load(own=own)), timed)
 
     def facts(self) -> Facts | None:
         """What neighbours are told of this node's load, as it is for others than its owner."""
@@ -192,6 +208,6 @@ class Local:
         return found
 
 
-def _loads(engine: ServingEngine, model: str) -> bool:
-    """Whether the engine has to load the model before it answers."""
-    return any(not offer.loaded and same_model(model, offer.name) for offer in engine.offers)
+def _offer(engine: ServingEngine, model: str) -> ModelOffer | None:
+    """The model as the engine offers it."""
+    return next((offer for offer in engine.offers if same_model(model, offer.name)), None)

@@ -6,7 +6,12 @@ Counterpart: routing.offers, which reads it. protocol.md §5.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
+
+from msgspec.structs import replace
+
+from meshnode.model.advert import ModelOffer
 
 _SHARE = 0.1
 """Weight of one answer: some twenty decide, so that one cached prompt or one busy minute does not."""
@@ -19,8 +24,8 @@ MOST_MODELS = 64
 
 
 class Speed(NamedTuple):
-    """Milliseconds from the slot to the first token by unit of prompt (`routing.measure.units_of`), and microseconds by token
-    after it; 0 where not measured."""
+    """Milliseconds from the slot to the first token by unit of prompt (`meshnode.routing.measure.units_of`), and
+    microseconds by token after it; 0 where not measured."""
 
     prefill_ms: int = 0
     decode_us: int = 0
@@ -64,6 +69,11 @@ class Speeds:
         """What to tell now."""
         found = self._of.get(model)
         return Speed(found[0].tell(), found[1].tell()) if found is not None else Speed()
+
+    def marked(self, offers: Iterable[ModelOffer]) -> tuple[ModelOffer, ...]:
+        """The offers, with what is to be told of each."""
+        told = ((offer, self.of(offer.name)) for offer in offers)
+        return tuple(replace(offer, prefill_ms=speed.prefill_ms, decode_us=speed.decode_us) for offer, speed in told)
 
     def _paces(self, model: str) -> tuple[_Pace, _Pace] | None:
         found = self._of.get(model)

@@ -56,6 +56,23 @@ def test_a_server_never_measured_counts_as_twice_the_guess() -> None:
     assert found.terms.decode_s == 2 * SECTION.guess_token_s * 256
 
 
+def test_a_server_never_measured_counts_as_half_as_quick_as_it_says() -> None:
+    found = scored(candidate(prefill_ms=300, decode_us=10_000))
+    assert abs(found.terms.prefill_s - 2 * 0.3) < 1e-9
+    assert abs(found.terms.decode_s - 2 * 0.01 * 256) < 1e-9
+
+
+def test_a_bold_claim_is_worth_no_more_than_a_tenth_of_what_is_usual() -> None:
+    found = scored(candidate(prefill_ms=1, decode_us=1))
+    assert abs(found.terms.prefill_s - 2 * SECTION.guess_first_token_s / 10) < 1e-9
+    assert abs(found.terms.decode_s - 2 * SECTION.guess_token_s / 10 * 256) < 1e-9
+
+
+def test_what_was_measured_counts_whatever_a_server_says_of_its_speed() -> None:
+    _, record = measured(10.0)
+    assert scored(candidate(prefill_ms=1, decode_us=1), record, 10.0) == scored(candidate(), record, 10.0)
+
+
 def test_a_model_that_must_load_costs_its_loading() -> None:
     extra_s = scored(candidate(loaded=False)).predicted_s - scored(candidate()).predicted_s
     assert abs(extra_s - SECTION.cold_start_s) < 1e-9

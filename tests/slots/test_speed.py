@@ -5,6 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from meshnode.model.advert import ModelOffer
 from meshnode.slots.speed import MOST_MODELS, Speed, Speeds
 
 _PACES = st.lists(st.floats(1e-3, 10.0), min_size=1, max_size=200)
@@ -70,3 +71,11 @@ def test_models_beyond_what_an_advert_lists_are_not_kept() -> None:
         speeds.finished(f"m{number}", 1, 0.02)
     assert speeds.of(f"m{MOST_MODELS - 1}").decode_us
     assert speeds.of(f"m{MOST_MODELS}").decode_us == 0
+
+
+def test_offers_are_marked_with_their_own_speed() -> None:
+    speeds = Speeds()
+    speeds.first_token("fast", 1.0, 0.1)
+    fast, unknown = speeds.marked((ModelOffer("fast"), ModelOffer("unknown")))
+    assert (fast.prefill_ms, fast.decode_us) == (100, 0)
+    assert unknown == ModelOffer("unknown")
