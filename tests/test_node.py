@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import http.client
 import json
 from functools import partial
@@ -77,6 +78,24 @@ async def test_a_program_asks_and_reads_streams(tmp_path: Path, engine: FakeEngi
         assert chunks.finish_reason
         with pytest.raises(ModelNotFound):
             await node.chat("nobody-has-this", "hi")
+
+
+async def test_its_advert_tells_how_fast_its_engine_was_measured(tmp_path: Path, engine: FakeEngine) -> None:
+    config = settings(engine.url)
+    config = dataclasses.replace(config, gossip=dataclasses.replace(config.gossip, refresh_s=1.0))
+    async with Node(config, home=tmp_path / "home") as node:
+        await node.engines_settled()
+        (model,) = node.models()
+        async with node.stream(model, "hi", max_tokens=5) as chunks:
+            async for _ in chunks:
+                pass
+        with trio.fail_after(20):
+            while True:
+                changed = node.member.mesh.changed
+                (offer,) = node.member.view().adverts[node.id].models
+                if offer.prefill_ms and offer.decode_us:
+                    return
+                await changed.wait()
 
 
 async def test_leaving_a_stream_cuts_the_engine(tmp_path: Path, engine: FakeEngine) -> None:

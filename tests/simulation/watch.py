@@ -122,6 +122,8 @@ class Watch:
 
     def changed(self, node: SimNode, ids: Iterable[NodeId]) -> None:
         """A node's view changed: nobody it knew to be over comes back without having said something new."""
+        if self.world.met is not None:
+            self.world.met[node].update(ids)
         table, ended = node.gossip._table, self._ended[node.number, node.life]
         for culprit in ids:
             entry = table.get(culprit)

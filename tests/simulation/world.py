@@ -65,6 +65,8 @@ class World:
         self.forgetful: set[NodeId] = set()
         """Nodes that restarted with an incarnation they had used."""
         self.replayed = False
+        self.met: dict[SimNode, set[NodeId]] | None = None
+        """Whom each node heard of since it started, where nodes start as strangers and find each other."""
         self.nodes: list[SimNode] = []
         self._number: dict[NodeId, int] = {}
         for number in range(count):
@@ -118,6 +120,10 @@ class World:
     def boot(self, node: SimNode, *, forgotten: bool = False) -> None:
         """Start a node's next life."""
         self.dead.pop(node.id, None)
+        if self.met is not None:
+            # Addresses that it was given count as heard of: it dials them for ever.
+            given = {self.network.by_address[address].id for address in node.section.peers}
+            self.met[node] = given
         node.start(self.described(node), forgotten=forgotten)
         node.speak()
         node.overlay_event(Known(node.gossip.adverts(node.clock())))
@@ -125,6 +131,7 @@ class World:
 
     def boot_one_by_one(self, within_s: float) -> None:
         """Start every node within the first seconds, each to find the others by itself."""
+        self.met = {}
         for node in self.nodes:
             self.loop.at(self.rng.uniform(0.0, within_s), self.boot, node)
 
@@ -201,9 +208,18 @@ class World:
         return found
 
     def whole(self) -> bool:
-        """Whether all judges are connected."""
+        """Whether all judges are connected that can find each other. Who heard of nobody but the one machine it was
+        given, which died before it met others, is alone, and that is nobody's fault."""
         groups = self.groups()
-        return all(len(group) == len(groups) for group in groups.values())
+        if all(len(group) == len(groups) for group in groups.values()):
+            return True
+        if self.met is None:
+            return False
+        return not any(
+            (part := groups.get(self.number(other))) is not None and part[0] is not groups[node.number][0]
+            for node in self.judges()
+            for other in self.met[node]
+        )
 
     # What the shell would do.
 
