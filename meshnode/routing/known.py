@@ -12,6 +12,7 @@ from meshnode.routing.aliases import Aliases
 from meshnode.routing.aperture import Aperture
 from meshnode.routing.asked import Asked, read_name
 from meshnode.routing.breaker import Breakers
+from meshnode.routing.lately import Lately
 from meshnode.routing.measure import Measurements
 from meshnode.routing.offers import Offers
 from meshnode.routing.path import Paths, same_view
@@ -28,19 +29,27 @@ class Known:
         self.breakers = Breakers(section)
         self.affinity = Affinity(section)
         self.aperture = Aperture()
+        self.lately = Lately()
         self._section = section
         self._offers: Offers | None = None
         self._view: View | None = None
         self._asked: dict[str, Asked] = {}
 
-    def offers(self, view: View) -> tuple[Tree, Offers]:
+    def offers(self, view: View, now: float = 0.0) -> tuple[Tree, Offers]:
         """The ways and the offers of `view`, kept until the view changes."""
         tree = self.paths.tree(view)
         if self._offers is None or self._view is None or not same_view(view, self._view):
-            self._offers = Offers(view, tree, self._section, self._offers)
+            before, self._offers = self._offers, Offers(view, tree, self._section, self._offers)
+            self._note_gone(before, self._offers, now)
             self._view = view
             self._asked = {}
         return tree, self._offers
+
+    def _note_gone(self, before: Offers | None, after: Offers, now: float) -> None:
+        if before is not None and self._view is not None:
+            for model in before.by_name.keys() - after.by_name.keys():
+                servers = [self._view.name(candidate.node) for candidate in before.by_name[model]]
+                self.lately.went(model, servers, now)
 
     def asked(self, model: str, view: View, offers: Offers, aliases: Aliases) -> Asked:
         """What a name means, with `offers` the newest. Kept for names that somebody offers, in either spelling."""

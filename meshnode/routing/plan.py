@@ -101,7 +101,7 @@ class Planner:
         """Choose servers for `job`. Never raises: look at `refusal`. Depends on the view's content, not its order."""
         job = self._aliases.constrain(job)
         known = self._known
-        tree, offers = known.offers(view)
+        tree, offers = known.offers(view, now)
         asked = known.asked(job.facts.model, view, offers, self._aliases)
         conversation = conversation_of(job)
         home = known.affinity.home(conversation, now) if conversation else None
@@ -109,7 +109,8 @@ class Planner:
         found = self._search(request, Asking(job, view.me, job.owner or offers.owner, offers.owner), everybody)
         if not found.tiers:
             most, aliases = self._section.named_in_errors, self._aliases.rules
-            error = refusal(job.facts, view, asked, offers, found.exclusions, most, aliases)
+            lately = () if asked.candidates else known.lately.servers(asked.model, now)
+            error = refusal(job.facts, view, asked, offers, found.exclusions, most, aliases, lately)
             return _refused(error, found.exclusions, job, asked)
         return self._made(request, found)
 

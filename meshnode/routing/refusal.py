@@ -31,14 +31,19 @@ def refusal(
     exclusions: Sequence[Exclusion],
     named: int,
     aliases: Collection[str] = (),
+    lately: Sequence[str] = (),
 ) -> RequestError:
     """The error to answer with; at most `named` nodes or models are spelled out in it.
 
-    404 if nobody offers the model, 503 if somebody who has all it takes is kept away only by the moment or by the
-    request's rules, 400 if the request asks for more than anybody offers.
+    404 if nobody offers the model, 503 if those named in `lately` did until then, or if somebody who has all it takes
+    is kept away only by the moment or by the request's rules, 400 if the request asks for more than anybody offers.
     """
     if asked.rule is not None and not asked.candidates:
         return _nothing_behind(asked, named)
+    if lately and not asked.candidates:
+        return NoPeerReachable(
+            f"No node offers '{asked.model}' now; until lately it was offered by {_some(lately, named)}."
+        )
     if not asked.candidates or (asked.pinned is not None and not asked.pinned & {c.node for c in asked.candidates}):
         return _not_found(view, asked, offers, named, aliases)
     passing = [exclusion for exclusion in exclusions if exclusion.code not in LASTING]
