@@ -21,12 +21,13 @@ from meshnode.gossip.overlay import Overlay
 from meshnode.identity import Notice, Revocation, Role, Rotation
 from meshnode.mesh import addresses, dial_me, notices, opening, renewal, vouching
 from meshnode.mesh.dial_me import DialMe
+from meshnode.mesh.dials import Connect
 from meshnode.mesh.doorway import Doorway
 from meshnode.mesh.gossiper import PATH, Gossiper, Verdicts
 from meshnode.mesh.notices import Board
 from meshnode.mesh.outlook import Outlook, round_trip, rtt_class
 from meshnode.mesh.papers import Papers
-from meshnode.mesh.peers import Connect, Peers
+from meshnode.mesh.peers import Peers
 from meshnode.mesh.reception import Reception
 from meshnode.mesh.renewal import Renewal
 from meshnode.mesh.splice import Ground

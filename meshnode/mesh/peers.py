@@ -12,7 +12,7 @@ from typing import Any
 
 import trio
 
-from meshnode.errors import AlreadyLinked, LinkError, LinkRefused, ProtocolViolation, Tampered
+from meshnode.errors import AlreadyLinked, ProtocolViolation, Tampered
 from meshnode.gossip.crowd import crowded
 from meshnode.gossip.overlay import Overlay
 from meshnode.gossip.overlay_events import (
@@ -25,7 +25,6 @@ from meshnode.gossip.overlay_events import (
     Condition,
     Dial,
     Event,
-    Failed,
     Forgotten,
     Heard,
     Hot,
@@ -40,6 +39,7 @@ from meshnode.gossip.overlay_events import (
     Unlinked,
 )
 from meshnode.gossip.targets import Key
+from meshnode.mesh.dials import Complaints, Connect, Dials, nobody_asks
 from meshnode.model.advert import Advert
 from meshnode.model.ids import NodeId
 from meshnode.net import Authenticated, Check, Link
@@ -47,17 +47,11 @@ from meshnode.observe import log
 
 logger = log.get("mesh")
 
-Connect = Callable[[tuple[str, ...], NodeId | None], Awaitable[Authenticated]]
-"""Dial addresses and shake hands with the node expected there (None: any member). Raises LinkError."""
-
 STANDING_STREAMS = 4
 """Open on every link for its life: gossip's and the notices', one each way. A link with more is in use."""
 
 DRAIN_LOOK_S = 0.5
 """Between looks at whether a link that is to end is still in use; the first also lets the goodbye out."""
-
-MOST_TOLD = 1024
-"""Peers whose refusal has been logged; more than that, and some are logged again."""
 
 
 @dataclass(slots=True)
@@ -76,10 +70,6 @@ def _anybody(_: NodeId) -> str | None:
     return None
 
 
-async def _nobody_asks(_: NodeId) -> None:
-    return None
-
-
 class Peers:
     """The table of links.
 
@@ -95,18 +85,16 @@ class Peers:
         carry: Callable[[Link], Awaitable[None]],
         changed: Callable[[], None],
         welcome: Callable[[NodeId], str | None] = _anybody,
-        ask: Callable[[NodeId], Awaitable[None]] = _nobody_asks,
+        ask: Callable[[NodeId], Awaitable[None]] = nobody_asks,
     ) -> None:
         self._overlay = overlay
-        self._connect = connect
         self._build = build
         self._carry = carry
         self._changed = changed
         self._welcome = welcome
-        self._ask = ask
         self._lives: dict[NodeId, _Life] = {}
-        self._missed: set[tuple[Key, bool]] = set()
-        self._refused: dict[NodeId, str] = {}
+        self._complaints = Complaints(overlay.section.peers)
+        self._dials = Dials(connect, ask, self.live, self._handle, self._complaints)
         self._woken = trio.Event()
         self._nursery: trio.Nursery | None = None
         self.standing_streams = STANDING_STREAMS
@@ -222,7 +210,7 @@ class Peers:
         peer = found.peer
         linked = Linked(peer, target, found.address, found.remote_host)
         if (reason := self._unwelcome(found)) is not None:
-            self._say_refused(peer, reason)
+            self._complaints.refused(peer, reason)
             await trio.aclose_forcefully(found.stream)
             return False
         rival = self._lives.get(peer)
@@ -284,15 +272,6 @@ class Peers:
             return f"too many members at once come from the network of {found.remote_host}"
         return self._welcome(found.peer)
 
-    def _say_refused(self, peer: NodeId, reason: str) -> None:
-        said = self._refused.pop(peer, None)
-        while len(self._refused) >= MOST_TOLD:
-            del self._refused[next(iter(self._refused))]
-        # Seconds that are left are no other reason.
-        self._refused[peer] = kind = "".join(c for c in reason if not c.isdigit())
-        say = logger.debug if said == kind else logger.warning
-        say("a peer's link is refused", peer=peer.short, reason=reason)
-
     def _handle(self, event: Event) -> None:
         if self._nursery is None:
             # Nobody dials before `run`; whoever runs this tells what is known then.
@@ -306,9 +285,9 @@ class Peers:
     def _perform(self, command: Command, nursery: trio.Nursery) -> None:
         match command:
             case Dial():
-                nursery.start_soon(self._dial, command)
+                nursery.start_soon(self._dials.dial, command)
             case AskToDial(peer):
-                nursery.start_soon(self._ask_to_dial, peer)
+                nursery.start_soon(self._dials.ask, peer)
             case Look():
                 self._handle(Looked({peer: self._condition(life.link) for peer, life in self._lives.items()}))
             case Shed(peer, within_s):
@@ -329,39 +308,3 @@ class Peers:
         life.dropped = "this node has enough links"
         self._over(peer, life)
         life.scope.cancel()
-
-    async def _dial(self, dial: Dial) -> None:
-        expected = dial.target if isinstance(dial.target, NodeId) else None
-        try:
-            found = await self._connect(dial.addresses, expected)
-            self._missed -= {(dial.target, False), (dial.target, True)}
-            if not await self.live(found, dial.target):
-                self._handle(Failed(dial.target, found.peer))
-        except AlreadyLinked as error:
-            self._missed.discard(dial.target)
-            self._handle(Linked(NodeId(error.peer), dial.target, None, ""))
-        except LinkError as error:
-            self._say_missed(dial, error)
-            self._handle(Failed(dial.target))
-        except Exception as error:  # crash barrier: one link's fault is not its neighbours'
-            log.crash(logger, "a dialled link crashed", error, addresses=dial.addresses)
-            self._handle(Failed(dial.target))
-
-    def _say_missed(self, dial: Dial, error: LinkError) -> None:
-        # Whoever refuses this node in words says what people must know: a node revoked while it was off hears nothing
-        # else. Once for each peer: trying goes on, and a log is not for every try.
-        refused = isinstance(error, LinkRefused)
-        kind = (dial.target, refused)
-        told = (refused or dial.target in self._overlay.section.peers) and kind not in self._missed
-        if told and len(self._missed) < MOST_TOLD:
-            self._missed.add(kind)
-        remedy = "see what it says of this node" if refused else "see that it runs and that its address is right"
-        advice = {"do": f"{remedy}; trying goes on"} if told else {}
-        say = logger.warning if told else logger.debug
-        say("a peer cannot be reached", at=dial.addresses, reason=str(error), **advice)
-
-    async def _ask_to_dial(self, peer: NodeId) -> None:
-        try:
-            await self._ask(peer)
-        except Exception as error:  # crash barrier: one question's fault is not the links'
-            log.crash(logger, "asking a peer to dial crashed", error, peer=peer.short)
