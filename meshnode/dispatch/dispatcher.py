@@ -25,7 +25,7 @@ from meshnode.dispatch.delivered import Delivered, Ended, Patience
 from meshnode.dispatch.journal import Entry, Journal, error_code
 from meshnode.dispatch.leases import Leases
 from meshnode.dispatch.local import Local
-from meshnode.dispatch.pursuit import Pursuit, Role, Rules, Try
+from meshnode.dispatch.pursuit import DoubtAfter, Pursuit, Role, Rules, Try
 from meshnode.dispatch.watch import Watch
 from meshnode.errors import Draining, RequestError
 from meshnode.model.ids import NodeId
@@ -184,16 +184,25 @@ class Dispatcher:
             near = attempt.score.terms.path_s <= AT_ONCE_PATH_S and len(job.body) <= AT_ONCE_BYTES
             return near and attempt.node != around.me and not kept
 
-        def patience_s(attempt: Attempt, now: float) -> float:
+        def patience(attempt: Attempt, now: float) -> DoubtAfter:
             terms = attempt.score.terms
-            usual_s = terms.path_s + terms.queue_s + terms.cold_s + terms.prefill_s
-            usual_s += 0.0 if job.facts.stream else terms.decode_s
-            long_s = max(section.hang_s, section.hang_factor * usual_s)
+            rest_s = terms.queue_s + terms.cold_s + (0.0 if job.facts.stream else terms.decode_s)
+            usual_s = rest_s + terms.path_s + terms.prefill_s
+            busy_s = max(section.hang_s, section.hang_factor * usual_s)
             # Who has less time than that wants another server tried while there is time for it.
             half_s = (job.deadline - now) / 2
-            return half_s if usual_s < half_s < long_s else long_s
+            if usual_s < half_s < busy_s:
+                busy_s = half_s
+            record = around.router.known.measurements.of(attempt.model).get(attempt.node)
+            if record is None or record.answered_unit_s is None:
+                return DoubtAfter(busy_s, busy_s)
+            known_s = rest_s + record.answered_unit_s * units_of(job.facts.prompt_tokens)
+            return DoubtAfter(min(busy_s, max(section.hang_known_s, section.hang_factor * known_s)), busy_s)
 
-        rules = Rules(many, late_s, load, section.hedge_load, section.backoff_s, at_once, patience_s, section.hang_s)
+        besides = job.label is not Label.SENSITIVE
+        rules = Rules(
+            many, late_s, load, section.hedge_load, section.backoff_s, at_once, patience, section.hang_s, besides
+        )
         return Pursuit(course, rules, self._retries, self.hedges, self._rng)
 
     async def _first_that_answers(self, job: Job, pursuit: Pursuit, entry: Entry, began: float) -> Tried:

@@ -10,6 +10,7 @@ import enum
 from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
+from typing import NamedTuple
 
 from meshnode.dispatch.course import Course
 from meshnode.model.ids import NodeId
@@ -116,13 +117,25 @@ Event = Begin | Answered | Failed | Quiet | Woke
 Command = Try | Drop | Win | Lose
 
 
+FULL = 1.0
+"""The load at which nobody seems to have a slot to spare."""
+
+
+class DoubtAfter(NamedTuple):
+    """With a server that does not answer: while another has a slot to spare, and while none has, when asking twice
+    would make it worse."""
+
+    idle_s: float
+    busy_s: float
+
+
 @dataclass(frozen=True, slots=True)
 class Rules:
     """`at_once` servers are raced; `late_s` says after how long a server is later than usual (None: unknown, or the
     request may not be hedged); `load` how busy the servers are, of which `hedge_load` forbids hedging;
-    `at_once_of` whether a server may be asked for a slot at once or a refusal; `patience_s` after how long without an
+    `at_once_of` whether a server may be asked for a slot at once or a refusal; `patience` after how long without an
     answer a server may hang, so that another is asked besides (None: never), and `hang_s` from when on that counts
-    against it."""
+    against it; without `besides` no second server is told of the request while one may still answer it."""
 
     at_once: int
     late_s: Callable[[Attempt], float | None]
@@ -130,8 +143,9 @@ class Rules:
     hedge_load: float
     backoff_s: float
     at_once_of: Callable[[Attempt], bool] = lambda _: False
-    patience_s: Callable[[Attempt, float], float | None] = lambda _attempt, _now: None
+    patience: Callable[[Attempt, float], DoubtAfter | None] = lambda _attempt, _now: None
     hang_s: float = 0.0
+    besides: bool = True
 
 
 class Pursuit:
@@ -150,6 +164,7 @@ class Pursuit:
         self._retry_at: float | None = None
         self._hedge_at: float | None = None
         self._doubt_at: float | None = None
+        self._busy_until = 0.0
         self._full = 0
         self._fault: Fault | None = None
         self._lent: dict[int, int] = {}
@@ -248,6 +263,9 @@ class Pursuit:
             return [self._try(attempt, Role.RETRY, now)]
         if self._doubt_at is not None and now >= self._doubt_at:
             self.hung |= {n for n in self._running if now - self._asked_at[n] >= self._rules.hang_s}
+            if now < self._busy_until and self._rules.load() >= FULL:
+                self._doubt_at = self._busy_until
+                return []
             return self._doubt(set(self._running), now)
         if self._hedge_at is None or now < self._hedge_at:
             return []
@@ -273,6 +291,8 @@ class Pursuit:
         self._doubted |= numbers
         if self._running.keys() - self._doubted or self._retry_at is not None or not self._course.more:
             return []
+        if not self._rules.besides:
+            return []
         if not self._retries.spend(now):
             return []
         other = self._course.next()
@@ -288,8 +308,9 @@ class Pursuit:
         if lent is not None:
             self._lent[self.made] = lent
         if self._course.more and role is not Role.RACER:
-            patience_s = self._rules.patience_s(attempt, now)
-            self._doubt_at = now + patience_s if patience_s is not None else None
+            patience = self._rules.patience(attempt, now)
+            self._doubt_at = now + patience.idle_s if patience is not None else None
+            self._busy_until = now + patience.busy_s if patience is not None else 0.0
         return Try(self.made, attempt, role, lent is not None)
 
     def _lose(self, why: Why) -> list[Command]:

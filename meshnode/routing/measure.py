@@ -104,7 +104,8 @@ class Record:
     requests of this node that it answered at once.
 
     `per_unit_s` (to the first token, by unit of prompt, path and queue included), `per_token_s` and `tries` (until one
-    succeeds) are to be read after `refresh`; the first two are None where never seen.
+    succeeds) are to be read after `refresh`; the first two are None where never seen. `answered_unit_s` is the first of
+    these for requests that were answered: who waits in vain makes a server look slow, and must not lend it patience.
     """
 
     outstanding: int = 0
@@ -114,6 +115,7 @@ class Record:
     seen_slots: int = LEAST_SLOTS // 2
     word: Word = field(default_factory=Word)
     per_unit_s: float | None = None
+    answered_unit_s: float | None = None
     per_token_s: float | None = None
     tries: float = 1.0
     stale_at: float = -inf
@@ -140,6 +142,12 @@ class Record:
         """Learn one time to a first token, by unit of prompt."""
         self._first_token = _learn(self._first_token, per_unit_s, now, decay_s)
         self.refresh(now)
+
+    def learn_answer(self, per_unit_s: float, now: float, decay_s: float) -> None:
+        """Learn the same of a request that was answered."""
+        known = self.answered_unit_s
+        self.answered_unit_s = per_unit_s if known is None else known + _USUAL_SHARE * (per_unit_s - known)
+        self.learn_first_token(per_unit_s, now, decay_s)
 
     def learn_per_token(self, per_token_s: float, now: float, decay_s: float) -> None:
         """Learn the pace of one answer."""
@@ -198,7 +206,7 @@ class Measurements:
         record.seen_slots = max(record.seen_slots, record.outstanding - len(record.waiting))
         if flight.at_once:
             record.word.first_token(now - flight.started, flight.units, flight.prompt_tokens, now)
-        record.learn_first_token((now - flight.started) / flight.units, now, self._section.decay_s)
+        record.learn_answer((now - flight.started) / flight.units, now, self._section.decay_s)
 
     def finished(self, flight: Flight, tokens: int, now: float) -> None:
         """The answer ended as it should, `tokens` long (0: unknown)."""
@@ -206,7 +214,7 @@ class Measurements:
         if record is None:
             return
         if flight.first_token_at is None:
-            record.learn_first_token((now - flight.started) / flight.units, now, self._section.decay_s)
+            record.learn_answer((now - flight.started) / flight.units, now, self._section.decay_s)
         elif tokens > 1:
             record.learn_per_token((now - flight.first_token_at) / (tokens - 1), now, self._section.decay_s)
         record.learn_outcome(True, now)

@@ -98,6 +98,38 @@ async def test_what_is_sensitive_is_never_raced(tmp_path: Path, autojump_clock: 
         assert other.served == 0
 
 
+async def test_a_server_measured_before_that_hangs_is_asked_besides_soon(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    async with world(tmp_path) as where:
+        engines = {name: ScriptedEngine("m", [0.1, EVENT, LAST]) for name in ("n0", "n1")}
+        for name, engine in engines.items():
+            await where.add(name, engine=engine)
+        node = await where.add("node", peers=tuple(engines))
+        await node.until_reachable(set(engines), model_of="n0")
+        for name, engine in engines.items():
+            await node.ask_whole(f"m@{name}")
+            engine.script = [1000.0, LAST]
+        began = trio.current_time()
+
+        async def mend() -> None:
+            """Whoever was asked first hangs; the other answers."""
+            await trio.sleep(1.0)
+            for engine in engines.values():
+                engine.script = [EVENT, LAST]
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(mend)
+            answer, body = await node.ask_whole("m", text="another conversation")
+        assert trio.current_time() - began < 3.0
+        assert (body, answer.headers["x-meshnode-attempts"]) == (EVENT + LAST, "2")
+        hung = next(engine for name, engine in engines.items() if name != answer.headers["x-meshnode-node"])
+        with trio.fail_after(5.0):
+            while hung.running:
+                await hung.changed.wait()
+        assert hung.cut == 1
+
+
 async def hedged(where: World, first_s: float) -> tuple[WorldNode, dict[str, ScriptedEngine]]:
     """This node's engine, which usually answers after a second and now takes `first_s`, and a quick peer."""
     engines = {"node": ScriptedEngine("m", [first_s, EVENT, LAST]), "peer": ScriptedEngine("m", [0.5, EVENT, LAST])}

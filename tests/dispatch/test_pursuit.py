@@ -15,6 +15,7 @@ from meshnode.dispatch.pursuit import (
     Answered,
     Begin,
     Command,
+    DoubtAfter,
     Drop,
     Failed,
     Fault,
@@ -73,13 +74,14 @@ class Servers:
 def pursuit(
     *numbers: int, at_once: int = 1, late_s: float | None = None, load: float = 0.0, most: int = 3,
     retries: RetryBudget | None = None, saved: int = 100, slots_at_once: bool = False,
-    patience_s: float | None = None,
+    patience_s: float | None = None, busy_s: float | None = None, besides: bool = True,
 ) -> Pursuit:  # fmt: skip
     hedges = HedgeBudget(0.02)
     for _ in range(saved):
         hedges.request()
+    patience = DoubtAfter(patience_s, busy_s or patience_s) if patience_s is not None else None
     rules = Rules(
-        at_once, lambda _: late_s, lambda: load, 0.7, 0.1, lambda _: slots_at_once, lambda *_: patience_s, 5.0
+        at_once, lambda _: late_s, lambda: load, 0.7, 0.1, lambda _: slots_at_once, lambda *_: patience, 5.0, besides
     )
     course: Any = Servers(*numbers, most=most)
     return Pursuit(course, rules, retries or RetryBudget(0.2, 10.0, 1.0), hedges, Random(1))
@@ -325,6 +327,32 @@ def test_who_takes_far_longer_than_predicted_is_doubted_one_after_the_other() ->
     assert machine.next_wakeup() is None
     assert machine.handle(Answered(3), 21.0) == [Drop(1), Drop(2), Win(3)]
     assert machine.hung == {1, 2}
+
+
+def test_while_nobody_has_a_slot_to_spare_a_late_one_is_given_more_time() -> None:
+    machine = pursuit(1, 2, 3, patience_s=1.5, busy_s=10.0, load=1.0)
+    machine.handle(Begin(), 0.0)
+    assert machine.next_wakeup() == 1.5
+    assert machine.handle(Woke(), 1.5) == []
+    assert machine.next_wakeup() == 10.0
+    assert shape(machine.handle(Woke(), 10.0)) == [(2, Role.DOUBT)]
+    assert machine.hung == {1}
+
+
+def test_while_somebody_has_a_slot_to_spare_a_late_one_is_doubted_early_and_not_blamed() -> None:
+    machine = pursuit(1, 2, 3, patience_s=1.5, busy_s=10.0, load=0.9)
+    machine.handle(Begin(), 0.0)
+    assert shape(machine.handle(Woke(), 1.5)) == [(2, Role.DOUBT)]
+    assert machine.handle(Answered(2), 1.7) == [Drop(1), Win(2)]
+    assert not machine.hung
+
+
+def test_a_request_that_only_one_server_may_read_at_a_time_waits_for_its_end() -> None:
+    machine = pursuit(1, 2, patience_s=1.5, besides=False)
+    machine.handle(Begin(), 0.0)
+    assert machine.handle(Quiet(1), 1.0) == []
+    assert machine.handle(Woke(), 1.5) == []
+    assert shape(machine.handle(Failed(1, BROKEN), 15.0)) == [(2, Role.RETRY)]
 
 
 def test_a_client_in_haste_blames_nobody() -> None:

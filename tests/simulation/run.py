@@ -144,9 +144,9 @@ def _live(world: World, setup: Setup) -> float:
     if setup.seed % 20 == 3 and setup.nodes <= LARGE:
         world.boot_one_by_one(APART_S)
     else:
-        strangers = setup.nodes > BARE or (setup.seed % 5 == 0 and setup.nodes <= LARGE)
+        strangers = setup.seed % 5 == 0 and setup.nodes <= LARGE
         world.boot_linked(muted=not strangers)
-        if not strangers:
+        if not strangers and setup.nodes <= BARE:
             world.acquaint(steady=setup.steady)
     world.traffic(START_S - 1.0, end, setup.jobs_per_s, PATIENCE_S)
     step_s = 1.0 if setup.nodes <= LARGE else 5.0
