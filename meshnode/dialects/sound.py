@@ -23,11 +23,6 @@ JUDGED_BYTES: Final = 4 << 20
 PRELUDE_BYTES: Final = 64 * 1024
 """Held of a stream that has said nothing: roles and comments of minutes."""
 
-KEPT_CHUNKS: Final = 8
-"""Of a stream's end: the last delta, the usage, the mark, and comments between them."""
-
-SMALL_BYTES: Final = 2048
-
 
 class _Object(msgspec.Struct):
     """Any object: its members are skipped, and their syntax is checked by that."""
@@ -108,14 +103,15 @@ class SoundBody:
 class SoundStream:
     """A stream of events. `events` counts `data:` lines, `[DONE]` included."""
 
-    __slots__ = ("_begun", "_held", "_prelude", "_tail", "events")
+    __slots__ = ("_begun", "_held", "_prelude", "_tail", "_tail_bytes", "events")
 
     def __init__(self) -> None:
         self.events = 0
         self._held = bytearray()
         self._prelude = b""
         self._begun = False
-        self._tail: deque[bytes] = deque(maxlen=KEPT_CHUNKS)
+        self._tail: deque[bytes] = deque()
+        self._tail_bytes = 0
 
     def feed(self, chunk: bytes) -> bytes:
         """What may be sent now. Raises DecodeError; of what came with it nothing may."""
@@ -130,10 +126,7 @@ class SoundStream:
             for event in plain.split(b"\n\n"):
                 if event:
                     self._judge(event)
-        if len(chunk) <= SMALL_BYTES:
-            self._tail.append(chunk)
-        else:
-            self._keep(chunk)
+        self._keep(chunk)
         return chunk if self._begun else self._begin(chunk, plain.split(b"\n\n"))
 
     def rest(self) -> bytes:
@@ -200,11 +193,14 @@ class SoundStream:
         return b""
 
     def _keep(self, chunk: bytes) -> None:
-        if len(chunk) > SMALL_BYTES:
+        """By bytes, so that no cut decides what the end is judged by."""
+        if len(chunk) > TAIL_BYTES:
             chunk = chunk[-TAIL_BYTES:]
-            while len(self._tail) > 1:
-                self._tail.popleft()
-        self._tail.append(chunk)
+        tail = self._tail
+        tail.append(chunk)
+        self._tail_bytes += len(chunk)
+        while self._tail_bytes - len(tail[0]) >= TAIL_BYTES:
+            self._tail_bytes -= len(tail.popleft())
 
 
 def _utf8(data: bytes) -> None:
