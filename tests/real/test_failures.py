@@ -246,8 +246,9 @@ def test_an_engine_that_is_down(mesh: Mesh, client: openai.OpenAI) -> None:
         with pytest.raises(openai.InternalServerError) as raised:
             client.chat.completions.create(model="alpha's", messages=HELLO)
         assert raised.value.status_code in (502, 503)
-        assert raised.value.code == "engine_failed"
-        assert "not reachable" in raised.value.message or "no engine here serves" in raised.value.message
+        # By whether alpha knows already, and has told charlie.
+        assert raised.value.code in ("engine_failed", "no_peer_reachable", "no_eligible_node")
+        assert "engine" in raised.value.message or "alpha" in raised.value.message
     finally:
         mesh.engines["alpha"].revive()
 
