@@ -136,7 +136,7 @@ class Local:
         try:
             # Without a place in the queue there was no wait.
             queued_ms = int((trio.current_time() - asked_at) * 1000) if place.position else 0
-            offer, asked_at = _offer(engine, job.facts.model), trio.current_time()
+            offer, granted_at = _offer(engine, job.facts.model), trio.current_time()
             if offer is not None and not offer.loaded:
                 begun = await self.loads.begin(partial(begin, engine, job, gate), keep)
             else:
@@ -153,13 +153,7 @@ class Local:
             "x-meshnode-queue-ms": str(queued_ms),
             "x-meshnode-queue-position": str(place.position),
         }
-        first_at = trio.current_time()
-
-        def timed(events: int) -> None:
-            if events > 1 and offer is not None and offer.loaded:
-                self.speeds.first_token(offer.name, units_of(job.facts.prompt_tokens), first_at - asked_at)
-                self.speeds.finished(offer.name, events - 1, trio.current_time() - first_at)
-
+        timed = partial(self._time, job, offer, granted_at, trio.current_time())
         return LocalAnswer(begun, release, headers, lambda: load.write(gate.load(own=own)), timed)
 
     def facts(self) -> Facts | None:
@@ -196,6 +190,12 @@ class Local:
                 if known is None or (found.expected_wait_s, -found.free) < (known.expected_wait_s, -known.free):
                     models[offer.name] = found
         return LocalState(models)
+
+    def _time(self, job: Job, offer: ModelOffer | None, granted_at: float, first_at: float, events: int) -> None:
+        """Learn from an answer that ended well, of `events`. What had to load its model first says nothing of speed."""
+        if events > 1 and offer is not None and offer.loaded:
+            self.speeds.first_token(offer.name, units_of(job.facts.prompt_tokens), first_at - granted_at)
+            self.speeds.finished(offer.name, events - 1, trio.current_time() - first_at)
 
     def _gate(self, engine: ServingEngine) -> Gate:
         terms, found = self.share.terms(), self._gates.get(engine.name)
