@@ -1,13 +1,14 @@
 """The virtual network: links that are reliable ordered streams until they break, and what may lie between their ends.
 
-A lost packet is sent again, so that it delays all behind it; what is sent into a cut waits there until it heals or an
-end has given the link up, as pings do after `ping_s` times `ping_misses`. Not for what travels (node.py, jobs.py).
+A lost packet is sent again, so that it delays all behind it; what is sent into a cut waits there, and all sent after it
+behind it, until it heals or an end has given the link up, as pings do after `ping_s` times `ping_misses`. Not for what
+travels (node.py, jobs.py).
 """
 
 from __future__ import annotations
 
 import random
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -36,7 +37,7 @@ SLOW_S = 0.002
 
 @dataclass(slots=True, eq=False)
 class Wire:
-    """One link. Ends are 0, the dialler, and 1; a direction is named by the end that sends."""
+    """One link. Ends are 0, the dialler, and 1; a direction is named by the end that sends. `held` waits in a cut."""
 
     ends: tuple[SimNode, SimNode]
     lives: tuple[int, int]
@@ -48,7 +49,9 @@ class Wire:
     parted: list[bool] = field(default_factory=lambda: [False, False])
     blocked: list[bool] = field(default_factory=lambda: [False, False])
     bad_since: float | None = None
-    held: list[tuple[int, Arrival, Any]] = field(default_factory=list)
+    held: tuple[deque[tuple[Arrival, Any]], deque[tuple[Arrival, Any]]] = field(
+        default_factory=lambda: (deque(), deque())
+    )
     reason: None = None
 
     def end(self, node: SimNode) -> int:
@@ -148,11 +151,22 @@ class Network:
         there = 1 - end
         if wire.closed[there]:
             return
-        receiver = wire.ends[there]
-        if wire.bad_since is not None and (wire.blocked[end] or receiver.frozen or receiver.life != wire.lives[there]):
-            wire.held.append((end, arrival, what))
+        if wire.held[end] or (wire.bad_since is not None and self._stopped(wire, end)):
+            wire.held[end].append((arrival, what))
             return
-        arrival(receiver, wire, what)
+        arrival(wire.ends[there], wire, what)
+
+    def _stopped(self, wire: Wire, end: int) -> bool:
+        receiver = wire.ends[1 - end]
+        return wire.blocked[end] or receiver.frozen or receiver.life != wire.lives[1 - end]
+
+    def _resume(self, wire: Wire, end: int) -> None:
+        """What waited has been sent again; where nothing passes once more, it goes on waiting."""
+        held, there = wire.held[end], 1 - end
+        while held and not self._stopped(wire, end):
+            arrival, what = held.popleft()
+            if not wire.closed[there]:
+                arrival(wire.ends[there], wire, what)
 
     # Links.
 
@@ -233,11 +247,10 @@ class Network:
                     self.loop.after(noticed_s, self._notice, wire, end, wire.bad_since)
             elif not bad and wire.bad_since is not None:
                 wire.bad_since = None
-                held, wire.held = wire.held, []
                 at = self.loop.now + self.rng.uniform(0.1, 1.0)
-                for end, arrival, what in held:
-                    at = wire.arrived[end] = max(at, wire.arrived[end])
-                    self.loop.at(at, self._arrive, wire, end, arrival, what)
+                for end in (0, 1):
+                    if wire.held[end]:
+                        self.loop.at(at, self._resume, wire, end)
 
     def _notice(self, wire: Wire, end: int, since: float) -> None:
         node = wire.ends[end]
