@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections import Counter
-from collections.abc import Callable, Iterator
+from bisect import bisect_left, insort
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from meshnode.model.ids import NodeId
@@ -30,6 +30,8 @@ class _Held:
     rank: int
     groups: Groups
     failures: int = 0
+    key: _Key = (0, False, 0)
+    """As it stands in the order."""
 
 
 class Passive:
@@ -39,8 +41,9 @@ class Passive:
         self._most = most
         self._salt = rng.randbytes(16)
         self._held: dict[NodeId, _Held] = {}
-        self._networks: Counter[str] = Counter()
-        self._worst: tuple[_Key, NodeId] | None = None
+        self._networks: dict[str, set[NodeId]] = {}
+        self._order: list[tuple[_Key, NodeId]] = []
+        """Sorted: the last is the first to give way."""
 
     def __len__(self) -> int:
         return len(self._held)
@@ -65,15 +68,15 @@ class Passive:
         held = self._held.get(node)
         rank = held.rank if held is not None else self._rank(node)
         full = held is None and len(self._held) >= self._most
-        if full and (0, False, rank) >= self._last()[0]:
+        if full and (0, False, rank) >= self._order[-1][0]:
             return False
         found = groups()
         if found is None or held is not None:
             return self._again(node, held, found)
         if full:
-            key, last = self._last()
+            key, last = self._order[-1]
             # In the place of one of its own network it makes the crowd no larger.
-            others = self._networks[found[0]] - (self._held[last].groups[0] == found[0])
+            others = len(self._networks.get(found[0], ())) - (self._held[last].groups[0] == found[0])
             if (0, self._crowded(found[0], others + 1), rank) >= key:
                 return False
             self.discard(last)
@@ -85,17 +88,20 @@ class Passive:
         held = self._held.pop(node, None)
         if held is None:
             return False
-        self._networks[held.groups[0]] -= 1
-        if not self._networks[held.groups[0]]:
+        self._unplace(node, held)
+        network = self._networks[held.groups[0]]
+        network.discard(node)
+        if not network:
             del self._networks[held.groups[0]]
-        self._worst = None
+        elif len(network) == CROWD:
+            self._replace(network)
         return True
 
     def failed(self, node: NodeId) -> None:
         """It could not be dialled: any node never tried is better now."""
         if (held := self._held.get(node)) is not None:
             held.failures += 1
-            self._worst = None
+            self._replace((node,))
 
     def worked(self, node: NodeId, network: str | None) -> None:
         """It was dialled; `network`: where it was found, whatever it says."""
@@ -107,7 +113,7 @@ class Passive:
         """Begin anew."""
         self._held.clear()
         self._networks.clear()
-        self._worst = None
+        self._order.clear()
 
     def _again(self, node: NodeId, held: _Held | None, found: Groups | None) -> bool:
         if found is None:
@@ -119,17 +125,26 @@ class Passive:
 
     def _put(self, node: NodeId, held: _Held) -> None:
         self._held[node] = held
-        self._networks[held.groups[0]] += 1
-        self._worst = None
+        network = self._networks.setdefault(held.groups[0], set())
+        network.add(node)
+        self._place(node, held)
+        if len(network) == CROWD + 1:
+            self._replace(network)
 
-    def _last(self) -> tuple[_Key, NodeId]:
-        if self._worst is None:
-            self._worst = max((self._key(held), node) for node, held in self._held.items())
-        return self._worst
+    # The order is kept up with each change: of a thousand nodes that are offered a few hundred get in, one by one.
 
-    def _key(self, held: _Held) -> _Key:
+    def _replace(self, nodes: Iterable[NodeId]) -> None:
+        for node in nodes:
+            self._unplace(node, self._held[node])
+            self._place(node, self._held[node])
+
+    def _place(self, node: NodeId, held: _Held) -> None:
         network = held.groups[0]
-        return (held.failures, self._crowded(network, self._networks[network]), held.rank)
+        held.key = (held.failures, self._crowded(network, len(self._networks[network])), held.rank)
+        insort(self._order, (held.key, node))
+
+    def _unplace(self, node: NodeId, held: _Held) -> None:
+        del self._order[bisect_left(self._order, (held.key, node))]
 
     @staticmethod
     def _crowded(network: str, count: int) -> bool:

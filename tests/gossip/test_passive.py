@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from collections.abc import Callable
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -18,6 +19,31 @@ def node(number: int) -> NodeId:
 
 def apart(number: int) -> Groups:
     return (f"10.0.{number}.0/24", b"")
+
+
+class Plain:
+    """The definition, recomputed at every step: who gives way is the largest by failures, crowded network, rank, id."""
+
+    def __init__(self, most: int, rank: Callable[[NodeId], int]) -> None:
+        self.most, self.rank = most, rank
+        self.held: dict[NodeId, tuple[Groups, int]] = {}
+
+    def key(self, node: NodeId, among: dict[NodeId, tuple[Groups, int]]) -> tuple[int, bool, int, NodeId]:
+        groups, failures = among[node]
+        alike = sum(other[0] == groups[0] for other, _ in among.values())
+        return (failures, alike > CROWD and groups[0] != "", self.rank(node), node)
+
+    def offer(self, node: NodeId, groups: Groups) -> None:
+        if node in self.held:
+            if self.held[node][0] != groups:
+                self.held[node] = (groups, self.held[node][1])
+        elif len(self.held) < self.most:
+            self.held[node] = (groups, 0)
+        else:
+            last = max(self.held, key=lambda other: self.key(other, self.held))
+            after = {other: what for other, what in self.held.items() if other != last} | {node: (groups, 0)}
+            if self.key(node, after) < self.key(last, self.held):
+                self.held = after
 
 
 def offer(passive: Passive, number: int, groups: Groups | None = None) -> bool:
@@ -46,6 +72,45 @@ def test_the_order_of_the_news_does_not_matter(seed: int, order: list[int]) -> N
     for number in range(30):
         offer(two, number)
     assert set(one) == set(two)
+
+
+_PLACES = ("", "a", "b", "c")
+_STEPS = st.tuples(
+    st.sampled_from(("offer", "offer", "offer", "failed", "worked", "moved", "discard", "undiallable")),
+    st.integers(0, 40),
+    st.sampled_from(_PLACES),
+)
+
+
+@given(st.integers(0, 2**32), st.sampled_from((1, 12, 20)), st.lists(_STEPS, max_size=150))
+@settings(deadline=None, max_examples=100)
+def test_whoever_gives_way_is_the_last_by_the_plain_definition(
+    seed: int, most: int, steps: list[tuple[str, int, str]]
+) -> None:
+    passive = Passive(most, random.Random(seed))
+    plain = Plain(most, passive._rank)
+    for what, number, place in steps:
+        who = node(number)
+        match what:
+            case "offer":
+                offer(passive, number, (place, b""))
+                plain.offer(who, (place, b""))
+            case "failed":
+                passive.failed(who)
+                if who in plain.held:
+                    plain.held[who] = (plain.held[who][0], plain.held[who][1] + 1)
+            case "worked" | "moved":
+                passive.worked(who, place if what == "moved" else None)
+                if who in plain.held:
+                    plain.held[who] = ((place, b"") if what == "moved" else plain.held[who][0], 0)
+            case "discard":
+                passive.discard(who)
+                plain.held.pop(who, None)
+            case "undiallable" if who in plain.held:
+                passive.offer(who, lambda: None)
+                del plain.held[who]
+        assert {held: (passive.groups(held), passive.failures(held)) for held in passive} == plain.held
+        assert [held for _, held in passive._order] == sorted(plain.held, key=lambda held: plain.key(held, plain.held))
 
 
 def test_one_network_crowds_the_sample_only_where_there_are_no_others() -> None:
