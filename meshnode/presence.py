@@ -61,7 +61,7 @@ class Presence:
             explain=self.explain,
             requests=self.requests,
             request=self.request,
-            queued=self._node.local.position,
+            queued=self._node.dispatcher.place,
         )
 
     def explain(self, job: Job) -> dict[str, Any]:
@@ -75,14 +75,21 @@ class Presence:
     def requests(self, many: int) -> list[dict[str, Any]]:
         """The last requests of this node's clients, the newest first."""
         view, now = self._node.member.view(), trio.current_time()
-        return [journal.brief(entry, view, now) for entry in self._node.dispatcher.journal.recent(many)]
+        recent = self._node.dispatcher.journal.recent(many)
+        return [self._placed(journal.brief(entry, view, now)) for entry in recent]
 
     def request(self, request: str) -> dict[str, Any] | None:
         """One of them in full."""
         entry = self._node.dispatcher.journal.find(request)
         if entry is None:
             return None
-        return journal.report(entry, self._node.member.view(), trio.current_time())
+        return self._placed(journal.report(entry, self._node.member.view(), trio.current_time()))
+
+    def _placed(self, told: dict[str, Any]) -> dict[str, Any]:
+        """With the place in a queue of this node of one that waits here."""
+        if told["outcome"] == "running" and (place := self._node.local.position(told["id"])):
+            told["place"] = place
+        return told
 
     def cards(self) -> list[ModelCard]:
         """Models that can be reached now."""
@@ -202,6 +209,7 @@ class Presence:
             "running": dispatcher.running,
             "for_peers": inbound.running,
             "queued": queued,
+            "queued_elsewhere": dispatcher.journal.waiting(),
             "answered": dispatcher.answered,
             "failed": dispatcher.failed,
             # Sealed: ending at this node, and passing through it, where nothing of what they carry can be counted.

@@ -77,7 +77,8 @@ def _facts(seen: Report) -> Sequence[str]:
 
 def _requests(seen: Report) -> str:
     now = seen.requests
-    return f"{now.running} running, {now.queued} queued, {now.answered} answered, {now.failed} failed"
+    elsewhere = f", {now.queued_elsewhere} queued at other nodes" if now.queued_elsewhere else ""
+    return f"{now.running} running, {now.queued} queued{elsewhere}, {now.answered} answered, {now.failed} failed"
 
 
 def _model(model: ModelReport) -> Sequence[str]:

@@ -142,6 +142,7 @@ class WaitingReport(msgspec.Struct, frozen=True):
 class RequestsReport(msgspec.Struct, frozen=True):
     running: int = 0
     queued: int = 0
+    queued_elsewhere: int = 0
     answered: int = 0
     failed: int = 0
 

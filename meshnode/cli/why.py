@@ -44,13 +44,13 @@ def recent(daemon: Daemon, as_json: bool) -> None:
 def _line(one: dict[str, Any]) -> list[str]:
     at = time.strftime("%H:%M:%S", time.localtime(one["at"]))
     return [
-        one["id"], at, one["model"], one["node"] or "-", str(one["attempts"]), f"{one['total_s']:.3f}", one["outcome"],
+        one["id"], at, one["model"], one["node"] or "-", str(one["attempts"]), f"{one['total_s']:.3f}", _outcome(one),
     ]  # fmt: skip
 
 
 def _show(told: dict[str, Any]) -> None:
     plan = told["plan"]
-    _say(f"{told['id']}  {told['model']}  {told['outcome']} after {told['total_s']:.6f} s")
+    _say(f"{told['id']}  {told['model']}  {_outcome(told)} after {told['total_s']:.6f} s")
     key = f" with key {told['key']}" if told.get("key") else ""
     asker = f"; asked by {told['owner']}{key}" if told.get("owner") else ""
     _say(f"label {told['label']}{asker}; {plan['reason'] or 'nothing was planned'}")
@@ -74,6 +74,11 @@ def _show(told: dict[str, Any]) -> None:
     total_s = sum(step["for_s"] for step in told["timeline"])
     queued = f"; waited {told['queue_ms']} ms for a slot" if told["queue_ms"] is not None else ""
     _say(f"in all {total_s:.6f} s, {told['chunks']} chunks{queued}")
+
+
+def _outcome(told: dict[str, Any]) -> str:
+    place = told.get("place")
+    return f"{told['outcome']}, queued at place {place}" if place else str(told["outcome"])
 
 
 def _candidates(plan: dict[str, Any]) -> None:

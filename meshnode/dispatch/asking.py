@@ -43,9 +43,10 @@ async def ask(
     order: Try,
     flight: Flight,
     fell_quiet: Callable[[], None] | None = None,
+    placed: Callable[[int], None] | None = None,
 ) -> Tried:
     """The answer of the server that `order` names, once its first bytes are here; other nodes know the job as
-    `sent_as`. Raises RequestError."""
+    `sent_as`. `fell_quiet` and `placed` are told of one that does not answer yet. Raises RequestError."""
     attempt, asked = order.attempt, job
     if attempt.model != job.facts.model:
         facts = dataclasses.replace(job.facts, model=attempt.model)
@@ -62,8 +63,9 @@ async def ask(
         envelope = wire.envelope_of(sent, order.number, attempt.node, now, free=free, at_once=order.at_once)
         name, told = around.view().name(attempt.node), ways.told(around, attempt, way)
         answer = await remote.ask(
-            way.link, envelope, job.body, around.me, name, told, leases=around.leases, fell_quiet=fell_quiet
-        )
+            way.link, envelope, job.body, around.me, name, told,
+            leases=around.leases, fell_quiet=fell_quiet, placed=placed,
+        )  # fmt: skip
         path, privacy = ways.passed(way, answer.headers), way.privacy
         if clerk is not None:
             answer = await clerk.expected(answer, sent, path[-1])

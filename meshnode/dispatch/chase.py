@@ -157,7 +157,8 @@ class Chase:
         self._entry.note(now, "asked", number, attempt.node, order.role.value)
         self._flights[number] = flight
         try:
-            tried = await ask(around, self._job, self._sent_as, order, flight, partial(self._quiet, number))
+            quiet, placed = partial(self._quiet, number), partial(self._placed, number)
+            tried = await ask(around, self._job, self._sent_as, order, flight, quiet, placed)
         except RequestError as error:
             self._learn(flight, error)
             self._entry.note(trio.current_time(), "failed", number, attempt.node, error.code)
@@ -175,6 +176,9 @@ class Chase:
         if self._told is not None:
             self._entry.note(trio.current_time(), "quiet", number, self._flights[number].node)
             self._told.send_nowait(Quiet(number))
+
+    def _placed(self, number: int, place: int) -> None:
+        self._entry.placed(trio.current_time(), number, self._flights[number].node, place)
 
     def _lost(self, end: Lose) -> RequestError:
         """What ended the request. Not kept: an error that its own traceback's frames hold would keep the body until the

@@ -158,6 +158,13 @@ class Dispatcher:
         entry.ended(trio.current_time(), outcome)
         self._settle("", "", outcome)
 
+    def place(self, request: str) -> int:
+        """Where a request of this node's clients waits in a queue, here or at another node; 0 where it does not."""
+        if here := self._around.local.position(request):
+            return here
+        entry = self.journal.find(request)
+        return entry.place if entry is not None else 0
+
     def constrain(self, job: Job) -> Job:
         """The job under the rules of the alias that it names."""
         return self._around.router.constrain(job)

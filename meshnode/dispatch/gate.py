@@ -6,6 +6,7 @@ Every decision is the machine's (slots.admission); this wakes the waiters. Leavi
 from __future__ import annotations
 
 import itertools
+from math import inf
 from typing import NamedTuple
 
 import trio
@@ -27,6 +28,9 @@ from meshnode.slots.admission import (
 )
 from meshnode.slots.ailing import Ailing
 
+PLACES_S = 0.5
+"""Places that are shown may be so old: each job that waits asks each second, and the queue is ordered once for all."""
+
 
 class Place(NamedTuple):
     """A slot, to be left with `ticket`. `position` in the queue as it was at entry; 0 where there was no wait."""
@@ -46,6 +50,8 @@ class Gate:
         self._waiting: dict[str, trio.Event] = {}
         self._refused: dict[str, Refused] = {}
         self._jobs: dict[str, str] = {}
+        self._places: dict[str, int] = {}
+        self._placed_at = -inf
         self._ailing = Ailing()
 
     async def enter(self, job: Job, owner: str, engine: str) -> Place:
@@ -109,9 +115,13 @@ class Gate:
         return self._admission.waiting(trio.current_time())
 
     def position(self, job_id: str) -> int:
-        """The place in the queue of a job now; 0 for one that does not wait here."""
-        ticket = self._jobs.get(job_id)
-        return self._admission.position(ticket, trio.current_time()) if ticket is not None else 0
+        """The place in the queue of a job; 0 for one that does not wait here."""
+        ticket, now = self._jobs.get(job_id), trio.current_time()
+        if ticket is None:
+            return 0
+        if now >= self._placed_at + PLACES_S or ticket not in self._places:
+            self._places, self._placed_at = self._admission.places(now), now
+        return self._places.get(ticket, 0)
 
     def _handle(self, event: Event) -> None:
         self._perform(self._admission.handle(event, trio.current_time()))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 from collections import Counter
 from contextlib import suppress
+from functools import partial
 from math import inf
 from typing import TYPE_CHECKING
 
@@ -187,6 +188,8 @@ class Inbound:
     async def _answer(self, envelope: wire.Envelope, work: Work) -> Answer:
         body = work.body.whole()
         job = envelope.job(body, read_facts(envelope.route, body, {}), work.came_at)
+        if work.watched is not None:
+            work.watched.place = partial(self._around.local.position, job.id)
         while True:
             found = self._runs.begin(envelope, body, work.stop)
             if isinstance(found, Run):

@@ -19,7 +19,10 @@ if TYPE_CHECKING:
     from meshnode.model.view import View
 
 STEPS = 48
-"""Of one request: more than the attempts there can be, each asked and ended."""
+"""Of one request: more than the attempts there can be, each asked, queued and ended."""
+
+_OVER = frozenset({"answered", "failed", "let go"})
+"""What happens to attempts that do not wait any more."""
 
 EXCLUSIONS = 40
 """Kept of one plan; a mesh may have a thousand nodes that may not serve."""
@@ -48,8 +51,8 @@ class Entry:
     """One request. `plan` is None until there is one; `outcome` until it has ended."""
 
     __slots__ = (
-        "at", "cache", "chunks", "key", "label", "model", "outcome", "owner", "plan", "queue_ms", "refusal", "request",
-        "route", "shares", "steps", "stream", "unkept",
+        "at", "cache", "chunks", "key", "label", "model", "outcome", "owner", "places", "plan", "queue_ms", "refusal",
+        "request", "route", "shares", "steps", "stream", "unkept",
     )  # fmt: skip
 
     def __init__(self, job: Job, now: float) -> None:
@@ -66,6 +69,8 @@ class Entry:
         self.queue_ms: int | None = None
         self.cache = self.shares = ""
         self.chunks = 0
+        # Of attempts that wait in another node's queue, as those tell.
+        self.places: dict[int, int] = {}
 
     def planned(self, plan: Plan, now: float) -> None:
         """Servers were chosen, or none was found."""
@@ -83,6 +88,22 @@ class Entry:
         """Something happened."""
         if len(self.steps) < STEPS:
             self.steps.append(Step(now, event, attempt, node, detail))
+        if self.places and event in _OVER:
+            self.places.pop(attempt, None)
+
+    def placed(self, now: float, attempt: int, node: NodeId, place: int) -> None:
+        """An attempt waits at this place in another node's queue; 0: no longer. The first of each is a step."""
+        if not place:
+            self.places.pop(attempt, None)
+            return
+        if attempt not in self.places:
+            self.note(now, "queued", attempt, node, f"place {place}")
+        self.places[attempt] = place
+
+    @property
+    def place(self) -> int:
+        """Where it waits in other nodes' queues, at best; 0 where it does not."""
+        return min(self.places.values(), default=0) if self.outcome is None else 0
 
     def queued(self, said: str) -> None:
         """How many milliseconds its server says that it waited there: a peer's word, of any length."""
@@ -134,6 +155,10 @@ class Journal:
         """The newest of this id: clients may use one twice."""
         return next((entry for entry in reversed(self._entries) if entry.request == request), None)
 
+    def waiting(self) -> int:
+        """How many wait in other nodes' queues."""
+        return sum(1 for entry in self._entries if entry.place)
+
     def recent(self, many: int) -> list[Entry]:
         """The newest first."""
         return [entry for entry, _ in zip(reversed(self._entries), range(many), strict=False)]
@@ -157,6 +182,7 @@ def brief(entry: Entry, view: View, now: float) -> dict[str, Any]:
         "owner": entry.owner or None,
         "key": entry.key or None,
         "outcome": entry.outcome or "running",
+        "place": entry.place or None,
         "total_s": _us(entry.steps[-1].at if entry.outcome else now, entry) / 1e6,
         "node": view.name(served.node) if served is not None and served.node is not None else None,
         "attempts": sum(step.event == "asked" for step in entry.steps),

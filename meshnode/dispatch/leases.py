@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
 class Lease:
     """A job that was sent. `lost` is why it was given up, None while it was not. `fell_quiet` is told when nothing is
-    heard of it for a while, None where nobody wants to know."""
+    heard of it for a while, `placed` where it waits in a queue there (0: no more); None where nobody wants to know."""
 
-    __slots__ = ("_leases", "fell_quiet", "key", "lost", "onward", "peer", "stream")
+    __slots__ = ("_leases", "_place", "fell_quiet", "key", "lost", "onward", "peer", "placed", "stream")
 
     def __init__(self, leases: Leases, key: int, stream: LinkStream, peer: str, onward: Served | None) -> None:
         self._leases = leases
@@ -35,6 +35,15 @@ class Lease:
         self.onward = onward
         self.lost: LeaseExpired | None = None
         self.fell_quiet: Callable[[], None] | None = None
+        self.placed: Callable[[int], None] | None = None
+        self._place = 0
+
+    def look(self) -> None:
+        """Its server may have told another place."""
+        if self.stream.place != self._place:
+            self._place = self.stream.place
+            if self.placed is not None:
+                self.placed(self._place)
 
     def give(self) -> None:
         """The job is over, however it ended. Twice does no harm."""
@@ -42,14 +51,16 @@ class Lease:
 
 
 class Served:
-    """A job that came, on `stream`. `fell_silent` is told when its answer says nothing for too long."""
+    """A job that came, on `stream`. `fell_silent` is told when its answer says nothing for too long; `place` says where
+    it waits in a queue, here or farther on."""
 
-    __slots__ = ("fell_silent", "key", "stream")
+    __slots__ = ("fell_silent", "key", "place", "stream")
 
     def __init__(self, key: int, stream: LinkStream, fell_silent: Callable[[], None]) -> None:
         self.key = key
         self.stream = stream
         self.fell_silent = fell_silent
+        self.place: Callable[[], int] | None = None
 
 
 class Leases:
@@ -70,6 +81,7 @@ class Leases:
         now = trio.current_time()
         self._leases.handle(lease.Took(held.key), now)
         if onward is not None:
+            onward.place = lambda: stream.place
             self._beats.handle(lease.PassedOn(onward.key), now)
         self._wake()
         return held
@@ -120,6 +132,7 @@ class Leases:
                 self._leases.handle(lease.Heard(held.key), now)
                 if held.onward is not None:
                     self._beats.handle(lease.Alive(held.onward.key), now)
+                held.look()
         for command in self._leases.handle(lease.Look(), now):
             match command:
                 case lease.Expired(key):
@@ -133,7 +146,8 @@ class Leases:
         for due in self._beats.handle(lease.Look(), now):
             match due:
                 case lease.Beat(key):
-                    self._served[key].stream.beat()
+                    served = self._served[key]
+                    served.stream.beat(served.place() if served.place is not None else 0)
                 case lease.Silent(key):
                     self._served[key].fell_silent()
 

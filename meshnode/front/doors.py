@@ -75,8 +75,8 @@ class Doors:
     `dispatch` returns an answer whose first bytes have arrived, or raises RequestError. `ready` is None while requests
     are welcome, else the reason why not ("starting", "draining"). `metrics` returns content type and body. `keys` knows
     who asks. `requests` lists so many of the last requests, `request` tells one by its id, `explain` what would be
-    chosen for a job, which is not run. `queued` is a job's place in a queue of this node, by its id; 0 for none.
-    `session_secret` is what the beginnings of prompts are hashed under.
+    chosen for a job, which is not run. `queued` is a job's place in a queue, here or at another node, by its id; 0 for
+    none. `session_secret` is what the beginnings of prompts are hashed under.
     """
 
     me: NodeId

@@ -41,7 +41,7 @@ class StreamedReply:
         self, reply: Reply, job: Job, keepalive_s: float, backstop: float, queued: Callable[[str], int]
     ) -> None:
         """`backstop` is when the front ends the request itself, on trio's clock; `queued` the place of a job in a
-        queue of this node, by its id."""
+        queue, by its id."""
         self._reply = reply
         self._job = job
         self._keepalive_s = keepalive_s

@@ -42,9 +42,11 @@ class Head:
 
 @dataclass(frozen=True, slots=True)
 class Beat:
-    """The peer still works at what this side asked for: it has nothing else to say of this stream now."""
+    """The peer still works at what this side asked for: it has nothing else to say of this stream now. `place`: where
+    that waits in a queue, 1 for the next; 0 where it does not, or nobody says."""
 
     key: StreamKey
+    place: int = 0
 
 
 @dataclass(frozen=True, slots=True)

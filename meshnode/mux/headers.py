@@ -35,6 +35,12 @@ _CONNECTION_ONLY = frozenset(
 """Never sent. The first six are HTTP/1.1's own business (§8.2.2), `host` is `:authority`, and a `content-length` that
 turns out wrong makes h2 end the whole connection; the end of a stream says as much."""
 
+PLACE = "meshnode-place"
+"""Of a 102: where the request waits in a queue."""
+
+PLACE_DIGITS = 6
+"""Of a place; queues are shorter by far."""
+
 REQUEST = frozenset({":method", ":path", ":scheme", ":authority"})
 RESPONSE = frozenset({":status"})
 TRAILERS: frozenset[str] = frozenset()
@@ -65,6 +71,17 @@ def incoming(headers: Iterable[tuple[bytes, bytes]], pseudo: frozenset[str]) -> 
     if fault is not None:
         raise ProtocolViolation(f"a bad header block: {fault}")
     return found
+
+
+def place(number: int) -> list[tuple[bytes, bytes]]:
+    """What a 102 says of a place in a queue; nothing for 0."""
+    return [(PLACE.encode(), b"%d" % number)] if 0 < number < 10**PLACE_DIGITS else []
+
+
+def read_place(headers: Headers) -> int:
+    """The place that a 102 tells, 0 where it tells none, or nonsense: it is shown, and nothing is decided by it."""
+    said = next((value for name, value in headers if name == PLACE), "")
+    return int(said) if len(said) <= PLACE_DIGITS and said.isascii() and said.isdigit() else 0
 
 
 def _fault(headers: Sequence[tuple[str, str]], pseudo: frozenset[str]) -> str | None:

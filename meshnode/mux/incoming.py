@@ -206,10 +206,10 @@ class Incoming:
         return Head(stream.key, headers, event.stream_ended is not None) if stream is not None else None
 
     def _on_informational(self, half: Half, event: h2_events.InformationalResponseReceived, now: float) -> Event | None:
-        blocks.incoming(event.headers, blocks.RESPONSE)
-        return self._beat(half, event.stream_id, now)
+        headers = blocks.incoming(event.headers, blocks.RESPONSE)
+        return self._beat(half, event.stream_id, now, blocks.read_place(headers))
 
-    def _beat(self, half: Half, number: int, now: float) -> Event | None:
+    def _beat(self, half: Half, number: int, now: float, place: int = 0) -> Event | None:
         """A sign of life of the peer's answer; None where it comes too often, or is none. That costs a control frame:
         see `_pay`."""
         stream = self._table.find(half, number)
@@ -221,7 +221,7 @@ class Incoming:
         if stream.beats > BEATS + (now - stream.beats_since) / BEATS_S:
             stream.beats -= 1
             return None
-        return Beat(stream.key)
+        return Beat(stream.key, place)
 
     def _on_trailers(self, half: Half, event: h2_events.TrailersReceived, now: float) -> Event | None:
         headers = blocks.incoming(event.headers, blocks.TRAILERS)

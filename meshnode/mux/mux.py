@@ -31,7 +31,7 @@ PAD_BYTES = 256
 (protocol.md §6). A pad can have 255 bytes (RFC 9113 §6.1), so that every multiple can be reached."""
 
 
-_PROCESSING = [(b":status", b"102")]
+_PROCESSING = (b":status", b"102")
 
 
 class Mux:
@@ -87,13 +87,14 @@ class Mux:
         stream.head_sent = True
         stream.half.connection.send_headers(stream.id, block)
 
-    def beat(self, key: StreamKey) -> None:
-        """Tell the peer that what it asked for is being worked at: 102 before the head (RFC 2518 §10.1), after it DATA
-        of no bytes, which needs no credit and overtakes what is queued. Raises StreamReset when the stream is over."""
+    def beat(self, key: StreamKey, place: int = 0) -> None:
+        """Tell the peer that what it asked for is being worked at: 102 before the head (RFC 2518 §10.1), with the place
+        where it waits in a queue; after it DATA of no bytes, which needs no credit and overtakes what is queued. Raises
+        StreamReset when the stream is over."""
         stream = self._stream(key)
         connection = stream.half.connection
         if not stream.head_sent:
-            connection.send_headers(stream.id, _PROCESSING)
+            connection.send_headers(stream.id, [_PROCESSING, *blocks.place(place)])
         elif connection.local_flow_control_window(stream.id) >= 0:
             # h2 takes a window that the peer has shrunk below nothing for too small even for that.
             connection.send_data(stream.id, b"")

@@ -30,7 +30,7 @@ class LinkStream:
 
     __slots__ = (
         "_chunks", "_ended", "_error", "_finished", "_flow", "_head", "_key", "_link", "_readable", "_writable",
-        "cancel_scope", "heard", "said", "trailers",
+        "cancel_scope", "heard", "place", "said", "trailers",
     )  # fmt: skip
 
     def __init__(
@@ -39,7 +39,7 @@ class LinkStream:
         """`finished`: nothing follows the head. `cancel_scope`: who serves this stream, if the peer opened it.
 
         `heard` and `said` become true whenever something of this stream came or left; whoever watches over the stream
-        sets them back (dispatch.leases).
+        sets them back (dispatch.leases). `place` is where the peer last said that what was asked waits in a queue.
         """
         self._link = link
         self._key = key
@@ -53,6 +53,7 @@ class LinkStream:
         self._finished = finished
         self.cancel_scope = cancel_scope
         self.heard = self.said = False
+        self.place = 0
         self.trailers: Mapping[str, str] = {}
 
     async def head(self) -> Mapping[str, str]:
@@ -131,11 +132,11 @@ class LinkStream:
         self._check_writing()
         self._link.mux.pad(self._key)
 
-    def beat(self) -> None:
-        """Tell the peer that its request is being worked at. Waits for nothing, and a stream that is over has nobody to
-        be told."""
+    def beat(self, place: int = 0) -> None:
+        """Tell the peer that its request is being worked at, or waits at a `place` in a queue. Waits for nothing, and a
+        stream that is over has nobody to be told."""
         if self._error is None and not self._finished and self._link.reason is None:
-            self._link.mux.beat(self._key)
+            self._link.mux.beat(self._key, place)
             self._link.flush()
 
     async def finish(self, trailers: Headers = ()) -> None:
@@ -201,7 +202,7 @@ class LinkStream:
     def arrived_head(self, headers: Headers) -> None:
         """The head came."""
         self._head = dict(headers)
-        self.heard = True
+        self.heard, self.place = True, 0
         self._wake_reader()
 
     def arrived(self, data: bytes, flow: int) -> None:

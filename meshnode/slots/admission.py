@@ -175,6 +175,10 @@ class Admission:
             return 0
         return next(place for place, other in enumerate(self._queue.order(now), 1) if other.id == ticket)
 
+    def places(self, now: float) -> dict[str, int]:
+        """The place in the queue of every ticket that waits, 1 for the next."""
+        return {ticket.id: place for place, ticket in enumerate(self._queue.order(now), 1)}
+
     @property
     def queue_bound(self) -> int:
         """Tickets that may wait: twice the slots, at least the configured number."""

@@ -49,7 +49,7 @@ STATUS: dict[str, Any] = {
         }
     ],
     "waiting": [{"engine": "ollama", "owner": "ann", "tier": "low", "position": 1, "age_s": 4.2}],
-    "requests": {"running": 1, "queued": 2, "answered": 30, "failed": 4},
+    "requests": {"running": 1, "queued": 2, "queued_elsewhere": 1, "answered": 30, "failed": 4},
 }  # fmt: skip
 """A node with one engine and one peer behind a relay. The peer's name tries to colour the terminal."""
 

@@ -26,7 +26,7 @@ def test_status_has_this_node_and_a_line_for_each_peer(cli: CliRunner, home: Pat
     assert 'node "studio" (nq4f-7kta)' in result.stdout
     assert "0.0.0.0:6375, advertised as 192.168.1.5:6375" in result.stdout
     assert "trust     ca: whoever has a certificate of this mesh\n" in result.stdout
-    assert "1 running, 2 queued, 30 answered, 4 failed; up 2 h" in result.stdout
+    assert "1 running, 2 queued, 1 queued at other nodes, 30 answered, 4 failed; up 2 h" in result.stdout
     words = result.stdout.splitlines()[-1].split("  ")
     assert [word.strip() for word in words if word] == [
         "attic[31m (pppp-pppp)", "relay via cellar", "0.4 ms", "qwen:7b", "1", "ann", "claimed", "1 s ago",
@@ -42,7 +42,7 @@ def test_ps_shows_engines_and_requests(cli: CliRunner, home: Path) -> None:
     lines = cli.invoke(app, ["ps", "--home", str(home)]).stdout.splitlines()
     assert lines[1].split() == ["ollama", "ready", "llama3:8b", "1", "4", "2"]
     assert lines[4].split() == ["ollama", "1", "low", "ann", "4", "s"]
-    assert lines[-1] == "1 running, 2 queued, 30 answered, 4 failed"
+    assert lines[-1] == "1 running, 2 queued, 1 queued at other nodes, 30 answered, 4 failed"
 
 
 @pytest.mark.parametrize(

@@ -53,6 +53,18 @@ def test_without_an_id_the_last_requests_are_listed(cli: CliRunner, home: Path, 
     assert (words[0], *words[2:]) == ("j1", "llama", "n1", "1", "3.500", "ok")
 
 
+def test_a_request_that_waits_shows_its_place(cli: CliRunner, home: Path, daemon: FakeDaemon) -> None:
+    view = star(3)
+    entry = Journal(1, 1 << 20).begin(job(), 10.0)
+    entry.placed(11.0, 1, node(1), 3)
+    daemon.answer("GET", "/mesh/requests", {"requests": [brief(entry, view, 12.0)]})
+    assert "running, queued at place 3" in cli.invoke(app, ["why", "--home", str(home)]).stdout
+    daemon.answer("GET", "/mesh/requests/j1", report(entry, view, 12.0))
+    shown = cli.invoke(app, ["why", "j1", "--home", str(home)]).stdout
+    assert "running, queued at place 3 after 2.000000 s" in shown
+    assert any(line.split()[-2:] == ["place", "3"] for line in shown.splitlines() if "queued #1" in line)
+
+
 def test_it_is_asked_with_the_control_secret(cli: CliRunner, home: Path, daemon: FakeDaemon) -> None:
     secret = Home(home).control_secret()
     daemon.answer("GET", "/mesh/requests", {"requests": []})

@@ -29,7 +29,7 @@ async def asker(where: World, **engines: ScriptedEngine) -> WorldNode:
 async def test_a_server_of_which_nothing_is_heard_costs_three_seconds(
     tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, stream: bool
 ) -> None:
-    monkeypatch.setattr(LinkStream, "beat", lambda stream: None)
+    monkeypatch.setattr(LinkStream, "beat", lambda stream, place=0: None)
     async with world(tmp_path) as where:
         bad = ScriptedEngine(MODEL, list(HANGS))
         node = await asker(where, bad=bad, good=ScriptedEngine(MODEL))

@@ -184,7 +184,7 @@ class Asking:
         self._left, self._ends = size, ends
         self.said = False
 
-    def beat(self) -> None:
+    def beat(self, place: int = 0) -> None:
         """Nobody listens."""
 
     async def head(self) -> dict[str, str]:

@@ -43,7 +43,7 @@ async def test_a_server_of_which_nothing_is_heard_loses_the_lease_and_the_slot(
     tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch,
     privacy: Privacy, script: list[bytes | float | Exception],
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(LinkStream, "beat", lambda stream: None)
+    monkeypatch.setattr(LinkStream, "beat", lambda stream, place=0: None)
     async with world(tmp_path) as where:
         engine = ScriptedEngine(MODEL, script)
         asker, *_ = await row(where, engine)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from meshnode.config.mesh import MeshSection
 from meshnode.errors import ProtocolViolation, StreamReset
-from meshnode.mux import CANCEL, Beat, Data, Ended, Head, Opened, incoming
+from meshnode.mux import CANCEL, Beat, Data, Ended, Head, Opened, headers, incoming
 from tests.mux.pair import OK, REQUEST, Pair, body_of
 
 FEW = replace(MeshSection(), control_frames_per_min=10)
@@ -38,6 +38,30 @@ def test_beats_before_the_head_and_after_it_arrive_as_beats() -> None:
     pair.settle()
     assert Ended(key) in pair.take(pair.dialer)
     assert pair.dialer.streams == pair.listener.streams == 0
+
+
+def test_a_beat_before_the_head_tells_a_place_in_a_queue() -> None:
+    pair = Pair()
+    key = pair.ask(b"prompt")
+    for place in (12, 999_999, 1_000_000, -1, 0):
+        pair.listener.beat(key, place)
+    pair.settle()
+    beats = [event for event in pair.take(pair.dialer) if isinstance(event, Beat)]
+    assert beats == [Beat(key, 12), Beat(key, 999_999), Beat(key), Beat(key), Beat(key)]
+    pair.listener.send_head(key, OK)
+    pair.listener.beat(key, 3)
+    pair.settle()
+    assert pair.take(pair.dialer) == [Head(key, tuple(OK), False), Beat(key)]
+
+
+@given(st.integers(1, 999_999))
+def test_a_place_is_read_as_it_was_written(number: int) -> None:
+    assert headers.read_place([(name.decode(), value.decode()) for name, value in headers.place(number)]) == number
+
+
+@given(st.one_of(st.text(max_size=9), st.from_regex(r"[0-9]{1,9}", fullmatch=True)))
+def test_whatever_a_peer_says_of_a_place_is_a_small_number(said: str) -> None:
+    assert 0 <= headers.read_place([(":status", "102"), (headers.PLACE, said)]) <= 999_999
 
 
 def test_a_beat_comes_while_the_request_is_still_being_sent() -> None:

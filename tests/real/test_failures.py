@@ -315,6 +315,9 @@ def test_a_client_that_leaves_the_queue_never_reaches_the_engine(mesh: Mesh) -> 
         engine.started(came + engine.fake.slots)
         with Caller(mesh.charlie, CHAT, body):
             until(lambda: mesh.alpha.status()["requests"]["queued"] == 1, "one waits")
+            # Through the relay, and the tunnel in it.
+            until(lambda: mesh.charlie.status()["requests"]["queued_elsewhere"] == 1, "its own node knows it")
+            assert "queued_elsewhere" in mesh.bravo.status()["requests"]
         until(lambda: mesh.alpha.status()["requests"]["queued"] == 0, "nobody waits")
     until(lambda: _idle(mesh.alpha), "all have left")
     assert mesh.counts()["alpha"] == came + engine.fake.slots
