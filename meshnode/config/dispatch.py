@@ -38,8 +38,9 @@ class DispatchSection:
     # besides, and the first answer wins. Predictions of a first request are off by a few times.
     hang_factor: Positive = 4
     hang_s: Seconds = 10.0
-    # The same of a server whose times this node knows from its own requests, while another has a slot to spare: who
-    # meets two that hang waits less than 3 s.
+    # The same of a server whose times are known (measured here, told in its advert, or measured of others that have the
+    # model), while another has a slot to spare; the second one has half of it: who meets two that hang waits less
+    # than 3 s.
     hang_known_s: Seconds = 1.2
     # Hops a job may still take; the protocol's most is 8.
     hops: Positive = 4

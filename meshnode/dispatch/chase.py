@@ -14,6 +14,7 @@ import trio
 
 from meshnode.dispatch import ways, wire
 from meshnode.dispatch.asking import Tried, ask
+from meshnode.dispatch.doubt import Size
 from meshnode.dispatch.pursuit import Answered, Begin, Drop, Failed, Fault, Lose, Pursuit, Quiet, Try, Why, Win, Woke
 from meshnode.errors import (
     AnswerTimedOut,
@@ -49,6 +50,7 @@ class Chase:
         self._around = around
         self._job = job
         self._sent_as = ""
+        self._whole = Size.of(job.facts).whole
         self._pursuit = pursuit
         self._entry = entry
         self._flights: dict[int, Flight] = {}
@@ -153,7 +155,9 @@ class Chase:
         now = trio.current_time()
         if not self._sent_as and attempt.node != around.me:
             self._sent_as = wire.name_of(self._job)
-        flight = around.router.started(attempt, self._job.facts.prompt_tokens, now, at_once=order.at_once)
+        flight = around.router.started(
+            attempt, self._job.facts.prompt_tokens, now, at_once=order.at_once, whole=self._whole
+        )
         self._entry.note(now, "asked", number, attempt.node, order.role.value)
         self._flights[number] = flight
         try:

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from meshnode.config.dispatch import DispatchSection
     from meshnode.dispatch.dispatcher import Surroundings
     from meshnode.dispatch.journal import Entry
-    from meshnode.model.advert import ModelOffer
     from meshnode.model.ids import NodeId
     from meshnode.model.job import Job
     from meshnode.routing import Attempt
@@ -51,7 +50,7 @@ def continuing(origin: Origin, job: Job, tried: Tried, entry: Entry) -> Tried:
     """`tried` with an answer that goes on elsewhere, where that was asked for and can be."""
     if not job.wishes.continues or tried.answer.status != 200:
         return tried
-    offer = _offer(origin.around, tried.path[-1], tried.order.attempt.model)
+    offer = origin.around.view().offer(tried.path[-1], tried.order.attempt.model)
     talk = continuable(job.route, job.body)
     if talk is None or offer is None or not offer.digest or TEMPLATED in offer.dialects:
         return tried
@@ -136,7 +135,7 @@ class Continuing:
             return None
         plan = around.router.consider(job, around.view(), around.local.state(), self._origin.rng, now)
         for attempt in plan.attempts:
-            offer = _offer(around, attempt.node, attempt.model)
+            offer = around.view().offer(attempt.node, attempt.model)
             same = offer is not None and offer.digest == self._digest and TEMPLATED not in offer.dialects
             if same and attempt.node not in (*self._servers, *self._failed):
                 return attempt if self._origin.retries.spend(now) else None
@@ -176,8 +175,3 @@ class Continuing:
 
     def _name(self, node: NodeId) -> str:
         return "".join(c if 32 <= ord(c) < 127 else "?" for c in self._origin.around.view().name(node))
-
-
-def _offer(around: Surroundings, node: NodeId, model: str) -> ModelOffer | None:
-    advert = around.view().adverts.get(node)
-    return next((one for one in advert.models if one.name == model), None) if advert is not None else None

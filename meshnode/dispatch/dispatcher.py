@@ -22,10 +22,11 @@ from meshnode.dispatch.chase import Chase
 from meshnode.dispatch.continuing import Origin, continuing
 from meshnode.dispatch.course import Course
 from meshnode.dispatch.delivered import Delivered, Ended, Patience
+from meshnode.dispatch.doubt import DoubtAfter, Known, Size, doubt_after
 from meshnode.dispatch.journal import Entry, Journal, error_code
 from meshnode.dispatch.leases import Leases
 from meshnode.dispatch.local import Local
-from meshnode.dispatch.pursuit import DoubtAfter, Pursuit, Role, Rules, Try
+from meshnode.dispatch.pursuit import Pursuit, Role, Rules, Try
 from meshnode.dispatch.watch import Watch
 from meshnode.errors import Draining, RequestError
 from meshnode.model.ids import NodeId
@@ -191,20 +192,13 @@ class Dispatcher:
             near = attempt.score.terms.path_s <= AT_ONCE_PATH_S and len(job.body) <= AT_ONCE_BYTES
             return near and attempt.node != around.me and not kept
 
+        size = Size.of(job.facts)
+
         def patience(attempt: Attempt, now: float) -> DoubtAfter:
-            terms = attempt.score.terms
-            rest_s = terms.queue_s + terms.cold_s + (0.0 if job.facts.stream else terms.decode_s)
-            usual_s = rest_s + terms.path_s + terms.prefill_s
-            busy_s = max(section.hang_s, section.hang_factor * usual_s)
-            # Who has less time than that wants another server tried while there is time for it.
-            half_s = (job.deadline - now) / 2
-            if usual_s < half_s < busy_s:
-                busy_s = half_s
-            record = around.router.known.measurements.of(attempt.model).get(attempt.node)
-            if record is None or record.answered_unit_s is None:
-                return DoubtAfter(busy_s, busy_s)
-            known_s = rest_s + record.answered_unit_s * units_of(job.facts.prompt_tokens)
-            return DoubtAfter(min(busy_s, max(section.hang_known_s, section.hang_factor * known_s)), busy_s)
+            records = around.router.known.measurements.of(attempt.model)
+            offer = around.view().offer(attempt.node, attempt.model)
+            known = Known(records.get(attempt.node), offer, records)
+            return doubt_after(size, attempt.score.terms, known, job.deadline - now, section)
 
         besides = job.label is not Label.SENSITIVE
         rules = Rules(

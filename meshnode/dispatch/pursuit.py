@@ -10,9 +10,9 @@ import enum
 from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
-from typing import NamedTuple
 
 from meshnode.dispatch.course import Course
+from meshnode.dispatch.doubt import DoubtAfter
 from meshnode.model.ids import NodeId
 from meshnode.routing import Attempt
 from meshnode.routing.budget import HedgeBudget, RetryBudget
@@ -29,7 +29,7 @@ class Role(enum.Enum):
     DOUBT = "doubt"
 
 
-_ONE_BY_ONE = (Role.FIRST, Role.RETRY)
+_ONE_BY_ONE = (Role.FIRST, Role.RETRY, Role.DOUBT)
 
 
 class Fault(enum.Enum):
@@ -117,16 +117,15 @@ Event = Begin | Answered | Failed | Quiet | Woke
 Command = Try | Drop | Win | Lose
 
 
+AGAIN = 0.5
+"""Whoever is asked because others said nothing is given this share of the usual time to answer: its user has waited
+already, and would wait the whole of it once more for each server that hangs."""
+
+AGAIN_S = 1.0
+"""Where too much is being retried for a doubt, it is looked at again after this long."""
+
 FULL = 1.0
 """The load at which nobody seems to have a slot to spare."""
-
-
-class DoubtAfter(NamedTuple):
-    """With a server that does not answer: while another has a slot to spare, and while none has, when asking twice
-    would make it worse."""
-
-    idle_s: float
-    busy_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,6 +229,8 @@ class Pursuit:
         if attempt is None:
             return []
         self._hedge_at = None
+        if not self._running.keys() - self._doubted:
+            self._doubt_at = None
         lent = self._lent.pop(event.number, None)
         if event.fault is Fault.FULL:
             if lent is None:
@@ -249,7 +250,10 @@ class Pursuit:
         if attempt is None:
             return self._lose(Why.NOBODY) if not self._running else []
         if lent is None and not self._retries.spend(now):
-            return self._lose(Why.BUDGET) if not self._running else []
+            if not self._running:
+                return self._lose(Why.BUDGET)
+            self._doubt_at = now + AGAIN_S
+            return []
         hammered = attempt.node in self._asked or (self._full > 1 and self._full == self.made)
         if not hammered:
             return [self._try(attempt, Role.RETRY, now)]
@@ -287,13 +291,14 @@ class Pursuit:
 
     def _doubt(self, numbers: set[int], now: float) -> list[Command]:
         """These may hang. Once that is so of all that run, another is asked besides; the first answer wins."""
-        self._doubt_at = None
         self._doubted |= numbers
-        if self._running.keys() - self._doubted or self._retry_at is not None or not self._course.more:
+        if self._running.keys() - self._doubted:
             return []
-        if not self._rules.besides:
+        self._doubt_at = None
+        if self._retry_at is not None or not self._course.more or not self._rules.besides:
             return []
         if not self._retries.spend(now):
+            self._doubt_at = now + AGAIN_S
             return []
         other = self._course.next()
         return [self._try(other, Role.DOUBT, now)] if other is not None else []
@@ -307,11 +312,17 @@ class Pursuit:
         lent = self._retries.lend(now) if at_once else None
         if lent is not None:
             self._lent[self.made] = lent
-        if self._course.more and role is not Role.RACER:
-            patience = self._rules.patience(attempt, now)
-            self._doubt_at = now + patience.idle_s if patience is not None else None
-            self._busy_until = now + patience.busy_s if patience is not None else 0.0
+        if self._doubt_at is None and self._course.more and role is not Role.RACER:
+            self._be_patient(attempt, now)
         return Try(self.made, attempt, role, lent is not None)
+
+    def _be_patient(self, attempt: Attempt, now: float) -> None:
+        """A server was asked; whom it joins is doubted no later for it."""
+        patience = self._rules.patience(attempt, now)
+        if patience is None:
+            return
+        self._doubt_at = now + patience.idle_s * (AGAIN if self._doubted else 1.0)
+        self._busy_until = now + patience.busy_s
 
     def _lose(self, why: Why) -> list[Command]:
         left = list(self._running)

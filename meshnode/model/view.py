@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from meshnode.model.advert import Advert
+from meshnode.model.advert import Advert, ModelOffer
 from meshnode.model.ids import NodeId
 from meshnode.model.posture import Posture
 
@@ -38,6 +38,11 @@ class View:
         known = self.postures.get(node, Posture.CLAIMED)
         covered = bool(digest) and digest in self.weights.get(node, ())
         return max(known, Posture.SIGNED_WEIGHTS) if covered else known
+
+    def offer(self, node: NodeId, model: str) -> ModelOffer | None:
+        """What a node says of a model, by the name that it offers it under."""
+        advert = self.adverts.get(node)
+        return next((one for one in advert.models if one.name == model), None) if advert is not None else None
 
     def name(self, node: NodeId) -> str:
         """A node's readable name, or the short form of its id."""

@@ -16,8 +16,7 @@ def busy_share(plan: Plan, view: View, measured: Measurements, local: LocalState
     busy, slots = 0.0, 0
     for attempt in plan.attempts:
         own = local.models.get(attempt.model) if attempt.node == view.me else None
-        advert = view.adverts.get(attempt.node)
-        offer = next((one for one in advert.models if one.name == attempt.model), None) if advert is not None else None
+        offer = view.offer(attempt.node, attempt.model)
         many = offer.slots or 1 if offer is not None else 1
         slots += many
         record = measured.of(attempt.model).get(attempt.node)

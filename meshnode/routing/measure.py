@@ -18,6 +18,9 @@ from meshnode.routing.word import LoadFacts, Word
 BASE_UNITS = 0.25
 """A request costs as much before its first token as this many thousand tokens of prompt: scheduling, template, path."""
 
+ANSWER_TOKENS = 16
+"""So many tokens of an answer take about as long as a thousand of its prompt."""
+
 _USUAL_SHARE = 0.3
 """Weight of one sample in what is usual: some five requests decide."""
 
@@ -73,7 +76,8 @@ class PeakAverage:
 @dataclass(slots=True, eq=False)
 class Flight:
     """One request of this node at a server, from being sent to its end. Made by `Measurements.started`; `conversation`
-    is the attempt's; `at_once`: its server was to refuse it rather than let it wait."""
+    is the attempt's; `at_once`: its server was to refuse it rather than let it wait; `whole` is the size of an answer
+    that comes in one piece (`whole_units`), 0 of a stream."""
 
     node: NodeId
     model: str
@@ -83,6 +87,7 @@ class Flight:
     ended: bool = False
     conversation: int = 0
     at_once: bool = False
+    whole: float = 0.0
 
     @property
     def units(self) -> float:
@@ -95,6 +100,11 @@ def units_of(prompt_tokens: int) -> float:
     return prompt_tokens / 1000 + BASE_UNITS
 
 
+def whole_units(prompt_tokens: int, tokens: int) -> float:
+    """The work until an answer of `tokens` is here, where it comes in one piece; in units of its prompt."""
+    return units_of(prompt_tokens) + tokens / ANSWER_TOKENS
+
+
 @dataclass(slots=True, eq=False)
 class Record:
     """All that is known of one server for one model.
@@ -104,8 +114,9 @@ class Record:
     requests of this node that it answered at once.
 
     `per_unit_s` (to the first token, by unit of prompt, path and queue included), `per_token_s` and `tries` (until one
-    succeeds) are to be read after `refresh`; the first two are None where never seen. `answered_unit_s` is the first of
-    these for requests that were answered: who waits in vain makes a server look slow, and must not lend it patience.
+    succeeds) are to be read after `refresh`; the first two are None where never seen. `answered_unit_s` and
+    `whole_unit_s` are of streams and of answers in one piece, each by its own units, and of what was answered alone:
+    who waits in vain makes a server look slow, and must not lend it patience.
     """
 
     outstanding: int = 0
@@ -116,6 +127,7 @@ class Record:
     word: Word = field(default_factory=Word)
     per_unit_s: float | None = None
     answered_unit_s: float | None = None
+    whole_unit_s: float | None = None
     per_token_s: float | None = None
     tries: float = 1.0
     stale_at: float = -inf
@@ -143,11 +155,14 @@ class Record:
         self._first_token = _learn(self._first_token, per_unit_s, now, decay_s)
         self.refresh(now)
 
-    def learn_answer(self, per_unit_s: float, now: float, decay_s: float) -> None:
-        """Learn the same of a request that was answered."""
-        known = self.answered_unit_s
-        self.answered_unit_s = per_unit_s if known is None else known + _USUAL_SHARE * (per_unit_s - known)
-        self.learn_first_token(per_unit_s, now, decay_s)
+    def learn_answer(self, flight: Flight, now: float, decay_s: float) -> None:
+        """Learn what a request took that is answered now: a stream to its first token, else to its end."""
+        took_s = now - flight.started
+        if flight.whole:
+            self.whole_unit_s = _usual(self.whole_unit_s, took_s / flight.whole)
+        else:
+            self.answered_unit_s = _usual(self.answered_unit_s, took_s / flight.units)
+        self.learn_first_token(took_s / flight.units, now, decay_s)
 
     def learn_per_token(self, per_token_s: float, now: float, decay_s: float) -> None:
         """Learn the pace of one answer."""
@@ -160,6 +175,10 @@ class Record:
         self._failing = failing * (1 - _FAILURE_SHARE) + (0.0 if ok else _FAILURE_SHARE)
         self._failing_at = now
         self.refresh(now)
+
+
+def _usual(known: float | None, sample: float) -> float:
+    return sample if known is None else known + _USUAL_SHARE * (sample - known)
 
 
 def _learn(average: PeakAverage | None, sample: float, now: float, decay_s: float) -> PeakAverage:
@@ -188,10 +207,12 @@ class Measurements:
         """Records of every server of `model`, by the name that the server offers."""
         return self._by_model.get(model, {})
 
-    def started(self, node: NodeId, model: str, prompt_tokens: int, now: float, *, at_once: bool = False) -> Flight:
+    def started(
+        self, node: NodeId, model: str, prompt_tokens: int, now: float, *, at_once: bool = False, whole: float = 0.0
+    ) -> Flight:
         """A request is sent."""
         record = self._record(node, model)
-        flight = Flight(node, model, prompt_tokens, now, at_once=at_once)
+        flight = Flight(node, model, prompt_tokens, now, at_once=at_once, whole=whole)
         record.outstanding += 1
         record.waiting[flight] = None
         return flight
@@ -206,7 +227,7 @@ class Measurements:
         record.seen_slots = max(record.seen_slots, record.outstanding - len(record.waiting))
         if flight.at_once:
             record.word.first_token(now - flight.started, flight.units, flight.prompt_tokens, now)
-        record.learn_answer((now - flight.started) / flight.units, now, self._section.decay_s)
+        record.learn_answer(flight, now, self._section.decay_s)
 
     def finished(self, flight: Flight, tokens: int, now: float) -> None:
         """The answer ended as it should, `tokens` long (0: unknown)."""
@@ -214,7 +235,7 @@ class Measurements:
         if record is None:
             return
         if flight.first_token_at is None:
-            record.learn_answer((now - flight.started) / flight.units, now, self._section.decay_s)
+            record.learn_answer(flight, now, self._section.decay_s)
         elif tokens > 1:
             record.learn_per_token((now - flight.first_token_at) / (tokens - 1), now, self._section.decay_s)
         record.learn_outcome(True, now)

@@ -68,10 +68,15 @@ class Router:
         reach = self.known.paths.reach(view, attempt.node, lost, hops_left)
         return attempt._replace(path=reach.path) if reach is not None else None
 
-    def started(self, attempt: Attempt, prompt_tokens: int, now: float, *, at_once: bool = False) -> Flight:
-        """A request goes to the server of `attempt`; `at_once`: which is to refuse it rather than let it wait."""
+    def started(
+        self, attempt: Attempt, prompt_tokens: int, now: float, *, at_once: bool = False, whole: float = 0.0
+    ) -> Flight:
+        """A request goes to the server of `attempt`; `at_once`: which is to refuse it rather than let it wait; `whole`
+        is the size of an answer in one piece."""
         self.known.breakers.started(attempt.node, attempt.model, now)
-        flight = self.known.measurements.started(attempt.node, attempt.model, prompt_tokens, now, at_once=at_once)
+        flight = self.known.measurements.started(
+            attempt.node, attempt.model, prompt_tokens, now, at_once=at_once, whole=whole
+        )
         flight.conversation = attempt.conversation
         if flight.conversation != NONE:
             self.known.affinity.begin(flight.conversation, flight.node, flight.model, now)

@@ -64,12 +64,13 @@ class Ask(NamedTuple):
 
 def size_of(facts: Facts, section: RoutingSection) -> Ask:
     """Take from a job and the settings what every prediction needs."""
+    return Ask(units_of(facts.prompt_tokens), tokens_of(facts), section.cold_start_s)
+
+
+def tokens_of(facts: Facts) -> int:
+    """The tokens to expect of an answer."""
     tokens = min(facts.max_tokens or EXPECTED_TOKENS, EXPECTED_TOKENS)
-    return Ask(
-        units_of(facts.prompt_tokens),
-        tokens if _ANSWERS_AT_ONCE.isdisjoint(facts.needs) else 0,
-        section.cold_start_s,
-    )
+    return tokens if _ANSWERS_AT_ONCE.isdisjoint(facts.needs) else 0
 
 
 Rating = tuple[float, float, float, float, float, float, float, float, float, int]

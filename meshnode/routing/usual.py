@@ -31,7 +31,9 @@ class Usual:
         return len(self._samples)
 
     def add(self, flight: Flight, now: float) -> None:
-        """The first token of `flight` is here."""
+        """The first token of `flight` is here. An answer in one piece has no first token."""
+        if flight.whole:
+            return
         key = (flight.node, flight.model)
         samples = self._samples.pop(key, None)
         if samples is None:

@@ -1,80 +1,98 @@
-"""Servers that say nothing, or that hang: another one is asked in time, and who is only slow is waited for."""
+"""How long a server may say nothing: by its own answers, by its word, by those of others, and never longer for it."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
-import trio
-from trio.testing import MockClock
+from hypothesis import given
+from hypothesis import strategies as st
 
-from meshnode.net import LinkStream
-from tests.kit.world import EVENT, LAST, ScriptedEngine, World, WorldNode, world
+from meshnode.config.dispatch import DispatchSection
+from meshnode.dispatch.doubt import DoubtAfter, Known, Size, doubt_after
+from meshnode.model.advert import ModelOffer
+from meshnode.model.job import Facts
+from meshnode.routing import Terms
+from meshnode.routing.measure import Record
+from tests.routing.build import node
 
-MODEL = "m"
-HANGS = [10_000.0, LAST]
-
-
-async def asker(where: World, **engines: ScriptedEngine) -> WorldNode:
-    """Who asks the servers of these names, and never hedges."""
-    for name, engine in engines.items():
-        await where.add(name, engine=engine)
-    node = await where.add("asker", peers=tuple(engines), settings={"dispatch": {"hedge_share": 0.0}})
-    for name in engines:
-        await node.until_reachable(set(engines), model_of=name)
-    return node
+SECTION = DispatchSection(hang_s=10.0, hang_factor=4, hang_known_s=1.2)
+STREAM = Size.of(Facts("m", stream=True, prompt_tokens=750, max_tokens=160))
+WHOLE = Size.of(Facts("m", stream=False, prompt_tokens=750, max_tokens=160))
+"""One unit of prompt, and ten more of an answer that comes in one piece."""
 
 
-@pytest.mark.parametrize("stream", [True, False])
-async def test_a_server_of_which_nothing_is_heard_costs_three_seconds(
-    tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, stream: bool
+def terms(*, prefill_s: float = 0.5, decode_s: float = 3.0, queue_s: float = 0.0, cold_s: float = 0.0) -> Terms:
+    return Terms(0.0, queue_s, cold_s, prefill_s, decode_s, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0)
+
+
+def after(size: Size, known: Known, left_s: float = 1000.0, predicted: Terms | None = None) -> DoubtAfter:
+    return doubt_after(size, predicted or terms(), known, left_s, SECTION)
+
+
+def known(own: Record | None = None, offer: ModelOffer | None = None, *others: Record) -> Known:
+    return Known(own, offer, {node(number): record for number, record in enumerate(others)})
+
+
+def answered(unit_s: float | None = None, whole_s: float | None = None, token_s: float | None = None) -> Record:
+    return Record(answered_unit_s=unit_s, whole_unit_s=whole_s, per_token_s=token_s)
+
+
+def test_who_was_measured_is_doubted_after_a_few_times_what_it_takes() -> None:
+    assert after(STREAM, known(answered(2.0))).idle_s == 8.0
+    assert after(WHOLE, known(answered(whole_s=0.2))).idle_s == pytest.approx(4 * 0.2 * 11)
+
+
+def test_nobody_is_doubted_within_moments() -> None:
+    assert after(STREAM, known(answered(0.01))).idle_s == SECTION.hang_known_s
+
+
+def test_answers_in_one_piece_say_nothing_of_a_streams_first_token() -> None:
+    assert after(STREAM, known(answered(whole_s=0.2))) == DoubtAfter(10.0, 10.0)
+
+
+def test_streams_tell_how_long_an_answer_in_one_piece_takes_once_their_pace_is_known() -> None:
+    assert after(WHOLE, known(answered(0.5, token_s=0.01))).idle_s == pytest.approx(4 * (0.5 + 1.6))
+    assert after(WHOLE, known(answered(0.5))) == DoubtAfter(4 * 3.5, 4 * 3.5)
+
+
+def test_who_was_never_measured_has_twice_what_its_advert_says() -> None:
+    offer = ModelOffer("m", prefill_ms=250, decode_us=5000)
+    assert after(STREAM, known(None, offer)).idle_s == pytest.approx(4 * 2 * 0.25)
+    assert after(WHOLE, known(None, offer)).idle_s == pytest.approx(4 * 2 * (0.25 + 0.8))
+
+
+def test_who_says_nothing_of_itself_has_twice_what_others_took() -> None:
+    others = answered(0.1), answered(0.5), answered(40.0), Record()
+    assert after(STREAM, known(None, ModelOffer("m"), *others)).idle_s == pytest.approx(4 * 2 * 0.5)
+
+
+def test_own_measurement_goes_before_its_word_and_its_word_before_others() -> None:
+    offer = ModelOffer("m", prefill_ms=500)
+    assert after(STREAM, known(answered(1.0), offer, answered(3.0))).idle_s == 4.0
+    assert after(STREAM, known(None, offer, answered(3.0))).idle_s == 4.0
+
+
+def test_a_wait_that_is_known_of_is_waited_for() -> None:
+    waits = terms(queue_s=20.0, cold_s=30.0)
+    assert after(STREAM, known(answered(0.1)), predicted=waits).idle_s == pytest.approx(4 * 50.1)
+
+
+def test_a_client_with_less_time_has_another_asked_after_half_of_it_though_nothing_is_known() -> None:
+    assert after(STREAM, known(), left_s=8.0) == DoubtAfter(4.0, 4.0)
+    assert after(STREAM, known(), left_s=0.6) == DoubtAfter(10.0, 10.0), "it was never to be answered so soon"
+
+
+times = st.none() | st.floats(0.001, 1000.0)
+
+
+@given(
+    st.sampled_from((STREAM, WHOLE)), st.builds(answered, times, times, times),
+    st.builds(ModelOffer, st.just("m"), prefill_ms=st.integers(0, 10**6), decode_us=st.integers(0, 10**6)),
+    st.lists(st.builds(answered, times, times, times), max_size=4), st.floats(0.1, 3600.0),
+)  # fmt: skip
+def test_what_is_said_and_measured_only_ever_shortens_it(
+    size: Size, own: Record, offer: ModelOffer, others: list[Record], left_s: float
 ) -> None:
-    monkeypatch.setattr(LinkStream, "beat", lambda stream, place=0: None)
-    async with world(tmp_path) as where:
-        bad = ScriptedEngine(MODEL, list(HANGS))
-        node = await asker(where, bad=bad, good=ScriptedEngine(MODEL))
-        while not bad.served:
-            began = trio.current_time()
-            answer, body = await node.ask_whole(MODEL, stream=stream, timeout_s=600.0)
-            took_s = trio.current_time() - began
-            assert body == EVENT + LAST and answer.headers["x-meshnode-node"] == "good"
-            await trio.sleep(2.0)
-        assert 2.0 <= took_s <= 3.0
-        assert "said nothing" in answer.headers["x-meshnode-reason"]
-        with trio.fail_after(1.0):
-            await bad.until(running=0)
-
-
-async def test_a_server_that_hangs_though_its_node_lives_is_tried_elsewhere_and_blamed(
-    tmp_path: Path, autojump_clock: MockClock
-) -> None:
-    async with world(tmp_path) as where:
-        bad = ScriptedEngine(MODEL, list(HANGS))
-        node = await asker(where, bad=bad, good=ScriptedEngine(MODEL))
-        while not bad.served:
-            began = trio.current_time()
-            _, body = await node.ask_whole(MODEL, timeout_s=600.0)
-            took_s = trio.current_time() - began
-            assert body == EVENT + LAST
-            await trio.sleep(2.0)
-        assert 10.0 <= took_s <= 30.0
-
-
-async def test_a_client_with_less_time_gets_its_answer_within_it(tmp_path: Path, autojump_clock: MockClock) -> None:
-    async with world(tmp_path) as where:
-        bad = ScriptedEngine(MODEL, list(HANGS))
-        node = await asker(where, bad=bad, good=ScriptedEngine(MODEL))
-        while not bad.served:
-            _, body = await node.ask_whole(MODEL, timeout_s=8.0)
-            assert body == EVENT + LAST
-            await trio.sleep(2.0)
-
-
-async def test_a_prefill_of_minutes_is_waited_for(tmp_path: Path, autojump_clock: MockClock) -> None:
-    async with world(tmp_path) as where:
-        one, two = (ScriptedEngine(MODEL, [300.0, EVENT, LAST]) for _ in range(2))
-        node = await asker(where, one=one, two=two)
-        began = trio.current_time()
-        _, body = await node.ask_whole(MODEL, timeout_s=3000.0)
-        assert body == EVENT + LAST
-        assert 300.0 <= trio.current_time() - began <= 301.0
+    unknown = after(size, known(), left_s)
+    found = after(size, known(own, offer, *others), left_s)
+    assert found.busy_s == unknown.busy_s
+    assert min(SECTION.hang_known_s, unknown.idle_s) <= found.idle_s <= unknown.idle_s

@@ -11,11 +11,11 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from meshnode.dispatch.doubt import DoubtAfter
 from meshnode.dispatch.pursuit import (
     Answered,
     Begin,
     Command,
-    DoubtAfter,
     Drop,
     Failed,
     Fault,
@@ -213,11 +213,11 @@ class AnyOrder(RuleBasedStateMachine):
     @initialize(
         servers=st.lists(st.integers(1, 4), min_size=0, max_size=6), at_once=st.integers(1, 4),
         late_s=st.none() | st.floats(0.1, 3.0), load=st.sampled_from([0.0, 0.9]), most=st.integers(1, 4),
-        spent=st.integers(0, 12), slots_at_once=st.booleans(),
+        spent=st.integers(0, 12), slots_at_once=st.booleans(), patience_s=st.none() | st.floats(0.1, 3.0),
     )  # fmt: skip
     def begin(
         self, servers: list[int], at_once: int, late_s: float | None, load: float, most: int, spent: int,
-        slots_at_once: bool,
+        slots_at_once: bool, patience_s: float | None,
     ) -> None:  # fmt: skip
         self.budget = RetryBudget(0.2, 10.0, 1.0)
         self.left = 10 - sum(self.budget.spend(0.0) for _ in range(spent))
@@ -229,6 +229,7 @@ class AnyOrder(RuleBasedStateMachine):
             most=most,
             retries=self.budget,
             slots_at_once=slots_at_once,
+            patience_s=patience_s,
         )
         self.now, self.most, self.load = 0.0, most, load
         self.running: set[int] = set()
@@ -261,6 +262,10 @@ class AnyOrder(RuleBasedStateMachine):
         self.running.discard(number)
         self.perform(self.machine.handle(Failed(number, fault, cut), self.now))
 
+    @rule(number=st.integers(1, 6))
+    def quiet(self, number: int) -> None:
+        self.perform(self.machine.handle(Quiet(number), self.now))
+
     @rule(later_s=st.floats(0.0, 2.0))
     def woke(self, later_s: float) -> None:
         self.now += later_s
@@ -280,8 +285,8 @@ class AnyOrder(RuleBasedStateMachine):
         assert (
             len(self.tries) == self.machine.made <= self.most + (2 if any(order.at_once for order in self.tries) else 0)
         )
-        retries = [order for order in self.tries if order.role is Role.RETRY]
-        assert len(retries) <= self.left
+        retries = [order for order in self.tries if order.role in (Role.RETRY, Role.DOUBT)]
+        assert self.now >= 9.0 or len(retries) <= self.left
         assert len([order for order in self.tries if order.role is Role.HEDGE]) <= (0 if self.load > 0.7 else 1)
 
     @invariant()
@@ -322,11 +327,36 @@ def test_who_takes_far_longer_than_predicted_is_doubted_one_after_the_other() ->
     machine.handle(Begin(), 0.0)
     assert machine.next_wakeup() == 10.0
     assert shape(machine.handle(Woke(), 10.0)) == [(2, Role.DOUBT)]
-    assert machine.next_wakeup() == 20.0
-    assert shape(machine.handle(Woke(), 20.0)) == [(3, Role.DOUBT)]
+    assert machine.next_wakeup() == 15.0, "its user has waited already: the next has half the time"
+    assert shape(machine.handle(Woke(), 15.0)) == [(3, Role.DOUBT)]
     assert machine.next_wakeup() is None
-    assert machine.handle(Answered(3), 21.0) == [Drop(1), Drop(2), Win(3)]
+    assert machine.handle(Answered(3), 16.0) == [Drop(1), Drop(2), Win(3)]
     assert machine.hung == {1, 2}
+
+
+def test_who_is_asked_in_doubt_is_asked_for_a_slot_at_once() -> None:
+    machine = pursuit(1, 2, 3, 4, 5, patience_s=2.0, slots_at_once=True)
+    machine.handle(Begin(), 0.0)
+    (second,) = machine.handle(Woke(), 2.0)
+    assert second == Try(2, Servers.attempt(2), Role.DOUBT, at_once=True)
+    assert shape(machine.handle(Failed(2, FULL), 2.1)) == [(3, Role.RETRY)]
+
+
+def test_whoever_joins_a_server_that_is_waited_for_does_not_put_off_the_doubt_in_it() -> None:
+    machine = pursuit(1, 2, 3, patience_s=2.0, late_s=1.5)
+    machine.handle(Begin(), 0.0)
+    assert shape(machine.handle(Woke(), 1.5)) == [(2, Role.HEDGE)]
+    assert machine.next_wakeup() == 2.0
+    assert machine.handle(Quiet(1), 1.6) == [], "the other may answer"
+    assert machine.next_wakeup() == 2.0
+    assert shape(machine.handle(Woke(), 2.0)) == [(3, Role.DOUBT)]
+
+
+def test_one_that_is_asked_after_a_failure_has_all_the_time() -> None:
+    machine = pursuit(1, 2, 3, patience_s=2.0)
+    machine.handle(Begin(), 0.0)
+    assert shape(machine.handle(Failed(1, BROKEN), 1.9)) == [(2, Role.RETRY)]
+    assert machine.next_wakeup() == pytest.approx(3.9)
 
 
 def test_while_nobody_has_a_slot_to_spare_a_late_one_is_given_more_time() -> None:
@@ -369,7 +399,11 @@ def test_doubts_are_retries_and_bounded_like_them() -> None:
     machine = pursuit(1, 2, retries=spent)
     machine.handle(Begin(), 0.0)
     assert machine.handle(Quiet(1), 0.1) == []
-    assert machine.handle(Answered(1), 1.0) == [Win(1)]
+    assert machine.next_wakeup() == pytest.approx(1.1), "looked at again, once more may be retried"
+    assert machine.handle(Woke(), 1.1) == []
+    machine.handle(Woke(), 2.1)
+    assert shape(machine.handle(Woke(), 11.0)) == [(2, Role.DOUBT)]
+    assert machine.handle(Answered(1), 11.1) == [Drop(2), Win(1)]
 
 
 def test_one_that_hangs_is_waited_for_only_where_no_other_is_left() -> None:

@@ -7,7 +7,7 @@ import dataclasses
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from meshnode.routing.measure import Measurements, PeakAverage, Record
+from meshnode.routing.measure import Measurements, PeakAverage, Record, whole_units
 from meshnode.slots import Load
 from tests.routing.build import SECTION, node
 
@@ -56,6 +56,15 @@ def test_an_answer_without_a_first_byte_of_its_own_is_timed_whole() -> None:
     measurements = Measurements(SECTION)
     measurements.finished(measurements.started(node(1), "llama", PROMPT, 0.0), 0, 2.0)
     assert record_of(measurements, 2.0).per_unit_s == 2.0
+
+
+def test_streams_and_answers_in_one_piece_are_known_apart() -> None:
+    measurements = Measurements(SECTION)
+    answered(measurements, 0.0, 0.5)
+    size = whole_units(PROMPT, 16)
+    measurements.first_token(measurements.started(node(1), "llama", PROMPT, 10.0, whole=size), 14.0)
+    record = record_of(measurements, 14.0)
+    assert (record.answered_unit_s, record.whole_unit_s, size) == (0.5, 2.0, 2.0)
 
 
 def test_failing_fast_is_not_being_fast() -> None:

@@ -32,6 +32,13 @@ def test_it_is_the_quantile_of_the_last_and_grows_with_the_prompt() -> None:
     assert abs(longer - late_s * units_of(1000) / units_of(0)) < 1e-9
 
 
+def test_an_answer_in_one_piece_has_no_first_token() -> None:
+    usual = Usual(0.95)
+    for _ in range(FEWEST):
+        usual.add(Flight(node(1), "m", 0, 0.0, whole=1.0), 1.0)
+    assert not usual
+
+
 def test_servers_are_bounded() -> None:
     usual = Usual(0.95)
     for number in range(SERVERS + 10):

@@ -6,6 +6,27 @@ from tests.mutants.mutant import Mutant
 
 MUTANTS = (
     Mutant(
+        rule="the second server that hangs is not waited for as long as the first",
+        file="dispatch/pursuit.py",
+        text=" * (AGAIN if self._doubted else 1.0)",
+        instead="",
+        tests=("tests/dispatch/test_pursuit.py",),
+    ),
+    Mutant(
+        rule="what a server says of its speed makes nobody wait longer for it than who says nothing",
+        file="dispatch/doubt.py",
+        text="DoubtAfter(min(busy_s, max(",
+        instead="DoubtAfter(max(busy_s, max(",
+        tests=("tests/dispatch/test_doubt.py",),
+    ),
+    Mutant(
+        rule="answers in one piece say nothing of a stream's first token",
+        file="routing/measure.py",
+        text="        if flight.whole:",
+        instead="        if False:",
+        tests=("tests/routing/test_measure.py",),
+    ),
+    Mutant(
         rule="one attempt of a job passes a relay once, whatever its headers say",
         file="dispatch/inbound.py",
         text='if kind == "relay" and not self._seen.first(',
