@@ -88,7 +88,7 @@ class SimNode:
         self.life = 0
         self.incarnation = 0
         self._remembered: dict[NodeId, tuple[str, ...]] = {}
-        self._clock = (0.0, 1000.0 + 17.0 * number, 1.0)
+        self._clock = (0.0, 1000.0 + world.clocks_apart_s * number, 1.0)
 
     def start(self, described: Advert, *, forgotten: bool = False) -> None:
         """A new life with new machines; the incarnation is one more than in the last life, unless it is forgotten.

@@ -16,7 +16,7 @@ def one(outcome: Outcome) -> str:
     """One run at length."""
     setup = outcome.setup
     per = setup.nodes * outcome.virtual_s or 1.0
-    spread = ", ".join(f"{s:.2f} s" if s is not None else "never" for s in outcome.converged_s) or "not measured"
+    spread, healed = _seconds(outcome.converged_s), _seconds(outcome.healed_s)
     sent = ", ".join(f"{kind} {size / per:.0f}" for kind, size in outcome.bytes.most_common())
     ended = _counted(outcome.outcomes)
     lines = [
@@ -28,6 +28,8 @@ def one(outcome: Outcome) -> str:
         f"  connected again after the faults: {outcome.whole_s:.0f} s",
         f"  jobs: {ended}; asked as {_counted(outcome.tries)}",
     ]
+    if outcome.healed_s:
+        lines.append(f"  after a partition everybody knows what was said before its end in: {healed}")
     if outcome.liars_share:
         lines.append(f"  served by liars: {outcome.liars_share:.1%}")
     if outcome.proofs:
@@ -37,6 +39,10 @@ def one(outcome: Outcome) -> str:
     if outcome.unknown:
         lines.append(f"  commands nobody performs: {dict(outcome.unknown)}")
     return "\n".join(lines)
+
+
+def _seconds(found: list[float | None]) -> str:
+    return ", ".join(f"{s:.2f} s" if s is not None else "never" for s in found) or "not measured"
 
 
 def _counted(what: Counter[str]) -> str:

@@ -15,7 +15,7 @@ from tests.simulation import faults as menu
 from tests.simulation.faults import SHORT_S, START_S, Fault
 from tests.simulation.stand_ins import shared
 from tests.simulation.watch import Broken, watching
-from tests.simulation.world import BARE, LARGE, World
+from tests.simulation.world import LARGE, World
 
 PERIODS = 3
 """Rounds of anti-entropy after which all views are equal (reliability.md)."""
@@ -86,6 +86,7 @@ class Outcome:
     outcomes: Counter[str] = field(default_factory=Counter)
     converged_s: list[float | None] = field(default_factory=list)
     whole_s: float = 0.0
+    healed_s: list[float | None] = field(default_factory=list)
     unseen_s: float = 0.0
     unseen: str = ""
     liars_share: float = 0.0
@@ -98,8 +99,6 @@ class Outcome:
 
 def gossip_of(setup: Setup) -> GossipSection:
     """Every fifth seed lives fast, so that lifetimes end within a run."""
-    if setup.nodes > BARE:
-        return GossipSection(anti_entropy_s=86_400.0)
     if setup.refresh_s is not None:
         return GossipSection(lifetime_s=3 * setup.refresh_s, refresh_s=setup.refresh_s)
     return GossipSection(lifetime_s=36.0, refresh_s=12.0) if setup.seed % 5 == 4 else GossipSection()
@@ -123,7 +122,7 @@ def run(setup: Setup) -> Outcome:
         world.network.latency_s = FAR_S
     outcome = Outcome(setup)
     gc.disable()  # a run is short and its garbage is small; collecting costs a tenth of the time
-    with shared(), watching(world.watch):
+    with shared(tables=setup.nodes > LARGE), watching(world.watch):
         try:
             outcome.whole_s = _live(world, setup)
         except Broken as broken:
@@ -146,14 +145,12 @@ def _live(world: World, setup: Setup) -> float:
     else:
         strangers = setup.seed % 5 == 0 and setup.nodes <= LARGE
         world.boot_linked(muted=not strangers)
-        if not strangers and setup.nodes <= BARE:
+        if not strangers:
             world.acquaint(steady=setup.steady)
     world.traffic(START_S - 1.0, end, setup.jobs_per_s, PATIENCE_S)
     step_s = 1.0 if setup.nodes <= LARGE else 5.0
     _go(world, end, step_s)
     whole_s = _until_whole(world, end, step_s)
-    if setup.nodes > BARE:
-        return 0.0
     quiet_s = PERIODS * world.gossip_section.anti_entropy_s
     _go(world, max(loop.now + quiet_s, end + PATIENCE_S + 4.0), step_s)
     behind = world.watch.behind(quiet_s)
@@ -193,6 +190,7 @@ def _gather(world: World, outcome: Outcome) -> None:
     outcome.bytes = Counter({kind.decode("ascii", "replace"): size for kind, size in network.bytes.items()})
     outcome.outcomes = jobs.outcomes
     outcome.converged_s = [probe.done_at - probe.since if probe.done_at is not None else None for probe in watch.probes]
+    outcome.healed_s = watch.healed_s
     outcome.unseen_s, outcome.unseen = watch.longest_unseen_s, watch.longest_unseen
     outcome.tries = jobs.roles + Counter({"lease ran out": jobs.expired, "older stopped": jobs.superseded})
     served = sum(jobs.served.values())

@@ -16,6 +16,7 @@ from meshnode.gossip import detector, intake, machine, messages, own, rounds
 from meshnode.gossip.events import Verdict
 from meshnode.model.advert import Advert
 from meshnode.model.ids import NodeId
+from tests.simulation.common_tables import CommonTable
 
 T = TypeVar("T")
 
@@ -61,10 +62,12 @@ def judge(advert: Advert, body: bytes, signed: bytes) -> Verdict:
 
 
 @contextmanager
-def shared() -> Iterator[None]:
-    """While this lasts, equal frames are read and written once for all nodes."""
+def shared(*, tables: bool = False) -> Iterator[None]:
+    """While this lasts, equal frames are read and written once for all nodes. `tables`: what all nodes know can be
+    kept once, too."""
     encode, ids = remembered(messages.encode_message), remembered(NodeId)
     with (
+        mock.patch.object(machine, "Table", CommonTable if tables else machine.Table),
         mock.patch.object(machine, "decode_message", remembered(messages.decode_message)),
         mock.patch.object(intake, "unpack", remembered(intake.unpack)),
         mock.patch.object(own, "fit", remembered(own.fit)),

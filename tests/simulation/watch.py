@@ -29,6 +29,9 @@ FALSE_DEATH_S = 30.0
 IN_TRANSIT_S = 45.0
 """A frame may wait in a cut, at a frozen node, for so long; twice on its way."""
 
+LOOK_S, LOOKED_FOR_S = 0.25, 90.0
+"""How often, and how long, it is looked whether views are equal after a partition."""
+
 SLOWEST = 1.3
 """Clocks of the menu go wrong by a quarter."""
 
@@ -63,6 +66,8 @@ class Watch:
         self.suspicions = 0
         self.longest_unseen_s = 0.0
         self.longest_unseen = ""
+        self.healed_s: list[float | None] = []
+        """How long after each partition everybody knew what was said before its end."""
         self._observers = observers
         self._made: dict[NodeId, list[tuple[float, tuple[int, int]]]] = {}
         self._ended: dict[tuple[int, int], dict[NodeId, tuple[int, int]]] = {}
@@ -239,14 +244,33 @@ class Watch:
         limit = self.world.loop.now - older_than_s
         groups = self.world.groups()
         said = {node.id: self._order_at(node.id, limit) for node in self.world.judges()}
+        alike: set[tuple[int, bytes]] = set()
         for node in self.world.judges():
-            for other in groups.get(node.number, ()):
+            # Equal sums of equal groups: it holds what one of them does that was looked at.
+            held = (groups[node.number][0].number, node.gossip._table.digests.packed())
+            if held in alike:
+                continue
+            alike.add(held)
+            for other in groups[node.number]:
                 entry = node.gossip._table.get(other.id)
                 order = said[other.id]
                 if order is not None and (entry is None or entry.order < order or entry.state is not State.LIVING):
                     has = entry.order if entry is not None else None
                     return f"n{node.number} has {has} of n{other.number}, which said {order}"
         return ""
+
+    def healing(self) -> None:
+        """A partition has just ended."""
+        self.healed_s.append(None)
+        self._look(len(self.healed_s) - 1, self.world.loop.now)
+
+    def _look(self, which: int, since: float) -> None:
+        ago_s = self.world.loop.now - since
+        if self.world.whole() and not self.behind(ago_s):
+            self.healed_s[which] = ago_s
+            self.tell(f"everybody knows what was said before {since:.3f}")
+        elif ago_s < LOOKED_FOR_S:
+            self.world.loop.after(LOOK_S, self._look, which, since)
 
     def _order_at(self, node: NodeId, limit: float) -> tuple[int, int] | None:
         """The newest order that `node` made before `limit` in a life that goes on."""

@@ -13,9 +13,11 @@ from meshnode.config.gossip import GossipSection
 from meshnode.config.mesh import MeshSection
 from meshnode.gossip import Leave, Tick
 from meshnode.gossip.overlay_events import Asked, Known
-from meshnode.model.advert import Advert, ModelOffer
+from meshnode.gossip.table import Table
+from meshnode.model.advert import Advert, ModelOffer, SignedAdvert
 from meshnode.model.ids import NodeId
 from tests.simulation import byzantine
+from tests.simulation.common_tables import Common, Layered
 from tests.simulation.faults import BYZANTINE, Fault
 from tests.simulation.jobs import Jobs
 from tests.simulation.loop import Loop
@@ -30,19 +32,15 @@ PATIENT = 1 / 3
 """Share of the jobs."""
 
 LARGE = 200
-"""Above it fewer nodes are looked at in samples, and more rarely."""
+"""Above it fewer nodes are looked at in samples, and more rarely; all clocks agree at the start, so that what all know
+can be kept once (common_tables.py); and overlays are told of a sample of the others, out of which they draw theirs."""
+
+TOLD = 128
+"""That sample: two passive views."""
 
 
 CHOOSING_S = 10.0
 """In so long overlays that know everybody have chosen whom to be linked to."""
-
-
-BARE = 2000
-"""Above it nodes know those of whom they are told in the run, and no others: 10,000 tables of 10,000 are 90 GB. Links
-are random, rounds of anti-entropy are off (they would bring what is left out), all else is as it is."""
-
-BARE_PEERS = 4
-"""Links that each node dials then: as many as it would choose."""
 
 
 class World:
@@ -53,6 +51,7 @@ class World:
         self.rng = random.Random(f"world {seed}")
         self.loop = Loop()
         self.gossip_section, self.mesh_section = gossip, mesh
+        self.clocks_apart_s = 17.0 if count <= LARGE else 0.0
         self.settled_s = 0.02 if count <= LARGE else 0.05
         self.network = Network(self.loop, seed, mesh.ping_s, mesh.ping_misses)
         self.watch = Watch(self, 6 if count <= LARGE else 2)
@@ -70,9 +69,7 @@ class World:
         self.nodes: list[SimNode] = []
         self._number: dict[NodeId, int] = {}
         for number in range(count):
-            some = BARE_PEERS if count > BARE else 1
-            others = {self.rng.randrange(number) for _ in range(some)} if number else ()
-            self.add(number, tuple(address_of(other) for other in sorted(others)))
+            self.add(number, (address_of(self.rng.randrange(number)),) if number else ())
         self._pin()
 
     def add(self, key: int, peers: tuple[str, ...]) -> SimNode:
@@ -144,12 +141,18 @@ class World:
             node.start(said[node.id])
         self.network.muted = True
         for node in self.nodes:
-            node.overlay_event(Known(said if len(self.nodes) <= BARE else {}))
+            node.overlay_event(Known(self._told(node, said)))
         self.loop.run(0.0)
         self.network.muted = muted
         for node in self.nodes:
             node.speak()
         self.network.muted = False
+
+    def _told(self, node: SimNode, said: dict[NodeId, Advert]) -> dict[NodeId, Advert]:
+        if len(said) <= LARGE:
+            return said
+        some = self.rng.sample(self.nodes, TOLD)
+        return {other.id: said[other.id] for other in (node, *some)}
 
     def acquaint(self, *, steady: bool) -> None:
         """Let everybody know everybody, as after a long time together, which floods would take minutes to do.
@@ -166,14 +169,29 @@ class World:
             node.gossip._own.due = node.clock() + refresh_s - age_s if steady else node.gossip._own.due
             node.gossip_event(Tick())
         adverts = {node.id: node.gossip._table._living[node.id] for node in self.nodes}
+        if len(self.nodes) > LARGE:
+            self._acquaint_at_once(adverts, said)
+            return
         for node in self.nodes:
             now, put = node.clock(), node.gossip._table.put
             for other, signed, left_s in said:
                 if other is not node:
                     put(adverts[other.id], signed, left_s, now)
             node.acquainted()
-            if len(self.nodes) <= LARGE:
-                node.overlay_event(Known(adverts))
+            node.overlay_event(Known(adverts))
+
+    def _acquaint_at_once(self, adverts: dict[NodeId, Advert], said: list[tuple[SimNode, SignedAdvert, float]]) -> None:
+        """All clocks agree: what everybody knows is put into one table, over which each node has its own."""
+        table, now = Table(self.gossip_section), self.nodes[0].clock()
+        self.watch.current = None
+        for node, signed, left_s in said:
+            table.put(adverts[node.id], signed, left_s, now)
+        common = Common(table)
+        for node in self.nodes:
+            node.gossip._table.adopt(common)  # type: ignore[attr-defined]  # see stand_ins.shared
+            node.overlay._book.adverts = Layered(adverts)  # type: ignore[assignment]
+            node.acquainted()
+            node.gossip_event(Tick())
 
     # Who is who.
 
@@ -312,6 +330,7 @@ class World:
         self.watch.tell(f"the partition of {len(island)} nodes is over")
         self.network.islands.remove(island)
         self.network.reassess()
+        self.watch.healing()
 
     def _cull(self, fault: Fault) -> None:
         judges = self.judges()
