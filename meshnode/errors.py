@@ -29,6 +29,8 @@
         ├── BodyTooLarge           413
         ├── Overloaded             429  every slot and queue is full; Retry-After says when
         ├── EngineFailed           502  ours: the engine refused, died or spoke nonsense
+        │   ├── EngineDown             503  ours: the model is known, and its engine is not there now
+        │   └── EngineUnauthorized     502  ours: the engine wants credentials that its node has not
         ├── PeerFailed             502  ours: the peer or the path to it broke
         │   └── LeaseExpired           502  ours: nothing was heard of the job, though the link lives
         ├── NoPeerReachable        503  ours: the model is known, nobody who has it can be reached
@@ -241,6 +243,21 @@ class EngineFailed(RequestError):
     status = 502
     code = "engine_failed"
     elsewhere = True
+
+
+class EngineDown(EngineFailed):
+    """The mesh knows the model, and the engine that serves it is not there now: nobody listens where it was, or its
+    node has noticed that it is gone."""
+
+    status = 503
+    code = "engine_down"
+    elsewhere = True
+
+
+class EngineUnauthorized(EngineFailed):
+    """The engine refuses the credentials of the node in front of it, or wants some. The client's are not meant."""
+
+    code = "engine_unauthorized"
 
 
 class PeerFailed(RequestError):

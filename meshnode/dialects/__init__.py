@@ -3,6 +3,7 @@
 Not for sending (front) nor for serving (engine). Counterparts: model.job, model.answer, errors.
 """
 
+from meshnode.dialects.blame import from_engines_event, of_engine
 from meshnode.dialects.demands import read_demands
 from meshnode.dialects.facts import CHAT, COMPLETION, EMBEDDINGS, read_facts, rewrite_model
 from meshnode.dialects.openai import ModelCard, cards, model_body, model_list, not_found, with_aliases, with_outside
@@ -31,6 +32,7 @@ __all__ = [
     "cards",
     "event_error",
     "first_event_is_error",
+    "from_engines_event",
     "from_event",
     "from_wire",
     "http_error",
@@ -39,6 +41,7 @@ __all__ = [
     "model_body",
     "model_list",
     "not_found",
+    "of_engine",
     "read_demands",
     "read_facts",
     "rewrite_model",

@@ -116,7 +116,7 @@ def to_wire(error: RequestError) -> tuple[dict[str, str], bytes]:
 
 def from_wire(status: int, headers: Mapping[str, str], body: bytes) -> RequestError:
     """The error behind an answer of 400 or more: exact from a node of ours, by status and body from anything else."""
-    said = _error_object(body)
+    said = error_object(body)
     cls = REQUEST_ERRORS.get(headers.get(CODE_HEADER, "")) or _class_of(status, said)
     message = str(said.get("message") or f"answered with status {status}")[:MESSAGE_CHARACTERS]
     param = said.get("param")
@@ -127,9 +127,9 @@ def from_wire(status: int, headers: Mapping[str, str], body: bytes) -> RequestEr
 
 
 def from_event(chunk: bytes) -> RequestError:
-    """The error that a stream began with (sse.first_event_is_error): ours by its code, an engine's by its number."""
+    """The error that a stream of a node began with (sse.first_event_is_error); of an engine's stream see blame.py."""
     data = next((line[5:].strip() for line in opening(chunk).splitlines() if line.startswith(b"data:")), b"")
-    said = _error_object(data)
+    said = error_object(data)
     named = REQUEST_ERRORS.get(said.get("code") or "")
     number = said.get("status")
     if named is not None:
@@ -145,8 +145,9 @@ def _class_of(status: int, said: Mapping[str, Any]) -> type[RequestError]:
     return _BY_STATUS.get(status) or (BadRequest if status < 500 else PeerFailed)
 
 
-def _error_object(body: bytes) -> dict[str, Any]:
-    """OpenAI's `{"error": {…}}`, Ollama's `{"error": "…"}`, FastAPI's `{"detail": "…"}`, or the object itself."""
+def error_object(body: bytes) -> dict[str, Any]:
+    """What an error says: OpenAI's `{"error": {…}}`, Ollama's `{"error": "…"}`, FastAPI's `{"detail": "…"}`, or the
+    object itself."""
     try:
         said = msgspec.json.decode(body)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import trio
 
-from meshnode.dialects import first_event_is_error, from_event
+from meshnode.dialects import first_event_is_error, from_engines_event
 from meshnode.dialects.facts import rewrite_model
 from meshnode.dispatch import remote, ways, wire
+from meshnode.errors import EngineDown, EngineFailed
 from meshnode.model.ids import NodeId
 from meshnode.routing import Flight
 
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from meshnode.dispatch.pursuit import Try
     from meshnode.model.answer import Answer
     from meshnode.model.job import Job
+
+
+ADVICE = "start it there, or ask again later"
 
 
 class Tried(NamedTuple):
@@ -47,6 +51,24 @@ async def ask(
 ) -> Tried:
     """The answer of the server that `order` names, once its first bytes are here; other nodes know the job as
     `sent_as`. `fell_quiet` and `placed` are told of one that does not answer yet. Raises RequestError."""
+    try:
+        return await _ask(around, job, sent_as, order, flight, fell_quiet, placed)
+    except EngineFailed as error:
+        raise _at(around.view().name(order.attempt.node), error) from error
+
+
+def _at(node: str, error: EngineFailed) -> EngineFailed:
+    """The same, which says at whose engine it happened."""
+    advice = f"; {ADVICE}" if isinstance(error, EngineDown) else ""
+    named = type(error)(f"{node}: {error.message}{advice}", param=error.param, retry_after_s=error.retry_after_s)
+    named.load = error.load
+    return named
+
+
+async def _ask(
+    around: Surroundings, job: Job, sent_as: str, order: Try, flight: Flight,
+    fell_quiet: Callable[[], None] | None, placed: Callable[[int], None] | None,
+) -> Tried:  # fmt: skip
     attempt, asked = order.attempt, job
     if attempt.model != job.facts.model:
         facts = dataclasses.replace(job.facts, model=attempt.model)
@@ -78,7 +100,7 @@ async def first_of(answer: Answer) -> bytes:
     try:
         first = await answer.__anext__()
         if b'"error"' in first and answer.status == 200 and first_event_is_error(first):
-            raise from_event(first)
+            raise from_engines_event(first)
     except StopAsyncIteration:
         return b""
     except BaseException:

@@ -16,7 +16,7 @@ from meshnode.dispatch.begun import Begun, ServingEngine, begin
 from meshnode.dispatch.gate import Gate
 from meshnode.dispatch.loads import Loads
 from meshnode.dispatch.share import Share
-from meshnode.errors import Draining, EngineFailed, Overloaded
+from meshnode.errors import Draining, EngineDown, EngineFailed, Overloaded
 from meshnode.gossip.facts import Facts
 from meshnode.model.advert import ModelOffer
 from meshnode.model.job import Job
@@ -114,7 +114,7 @@ class Local:
             raise Draining("this node is shutting down")
         engine = self._find(job.facts.model, job.facts.needs, job.facts.prompt_tokens)
         if engine is None:
-            raise EngineFailed(f"no engine here serves {job.facts.model!r} now")
+            raise EngineDown(f"no engine serves {job.facts.model!r} now")
         asked_at = trio.current_time()
         gate = self._gate(engine)
         account = self.share.account(job)

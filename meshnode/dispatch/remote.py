@@ -13,7 +13,7 @@ import trio
 
 from meshnode.dialects import Judge, Unjudged, judge_of, status
 from meshnode.dispatch import load, wire
-from meshnode.errors import DecodeError, LinkError, PeerFailed, RequestError, StreamReset
+from meshnode.errors import DecodeError, LinkError, PeerFailed, RequestError, StreamReset, Unauthorized
 from meshnode.gossip.facts import Facts
 from meshnode.model.job import Label
 
@@ -91,7 +91,7 @@ class RemoteAnswer:
         if (facts := load.read(trailers)) is not None:
             self._told(facts)
         if wire.ERROR in trailers:
-            raise status.from_wire(502, trailers, trailers.get(wire.MESSAGE, "").encode())
+            raise _of_peer(status.from_wire(502, trailers, trailers.get(wire.MESSAGE, "").encode()))
         if wire.DONE not in trailers:
             raise PeerFailed(f"the answer from {self._lease.peer} ended early")
         try:
@@ -174,17 +174,22 @@ async def _send(stream: LinkStream, body: bytes) -> None:
 
 
 def _refused(headers: Mapping[str, str], body: bytes, told: Told) -> RequestError:
-    error = status.from_wire(_status(headers), headers, body)
+    error = _of_peer(status.from_wire(_status(headers), headers, body))
     if (facts := load.read(headers)) is not None:
         error.load = headers[load.HEADER]
         told(facts)
     return error
 
 
+def _of_peer(error: RequestError) -> RequestError:
+    """Who may ask is for the entry node to say: clients would take another's 401 for a word on their own key."""
+    return PeerFailed(f"the peer refuses credentials: {error.message}") if isinstance(error, Unauthorized) else error
+
+
 def _status(headers: Mapping[str, str]) -> int:
     """A final status. Raises PeerFailed for anything else a peer may have put there."""
     text = headers[":status"]
-    if len(text) != 3 or not text.isascii() or not text.isdigit() or not 200 <= int(text) <= 599:
+    if len(text) != 3 or not text.isascii() or not text.isdigit() or not 200 <= int(text) <= 599 or text == "401":
         raise PeerFailed(f"the peer answered with the status {text!r:.20}")
     return int(text)
 

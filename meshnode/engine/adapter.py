@@ -15,11 +15,15 @@ from typing import Any
 import msgspec
 
 from meshnode.config.engine import EngineSection
+from meshnode.dialects import of_engine
 from meshnode.engine.client import EngineClient, whole
-from meshnode.errors import BadRequest, ContextExceeded, EngineFailed, Overloaded
+from meshnode.errors import ContextExceeded, EngineFailed, EngineUnauthorized
 from meshnode.model.advert import ModelOffer
 from meshnode.model.answer import Answer, WholeAnswer
 from meshnode.model.names import same_model
+from meshnode.observe import log
+
+logger = log.get("engine")
 
 JSON: Mapping[str, str] = {"content-type": "application/json"}
 """Headers of a request that brings none."""
@@ -65,6 +69,7 @@ class Engine:
         self.slots = section.default_slots
         self.state = State.STARTING
         self.detail = ""
+        self._refused_us = False
 
     @property
     def url(self) -> str:
@@ -112,30 +117,23 @@ class Engine:
     async def serve(self, route: str, headers: Mapping[str, str], body: bytes) -> Answer:
         """POST `body` to `route` (a path such as `/v1/chat/completions`) and return the answer at its head.
 
-        A refusal that is the client's own fault (most of 4xx) is an answer. Raises ContextExceeded, Overloaded (429),
-        BadRequest (501), and EngineFailed for whatever else is not a success.
+        A refusal that is the client's own fault is an answer. Raises ContextExceeded, Overloaded (429), BadRequest
+        (501), EngineUnauthorized, and EngineFailed for whatever else is not a success (dialects.blame).
         """
         answer = await self.client.request("POST", route, headers or JSON, body)
         if 200 <= answer.status < 300:
+            self._refused_us = False
             return answer
         refusal = await whole(answer, ERROR_BODY_BYTES)
         return self._refused(answer.status, answer.headers, refusal)
 
     def _refused(self, status: int, headers: Mapping[str, str], body: bytes) -> Answer:
         text = _message(body) or f"status {status}"
-        if status < 400:
-            raise EngineFailed(f"the engine {self.name} answered {status}; redirects are not followed")
-        if status in (401, 403):
-            raise EngineFailed(f"the engine {self.name} does not let this node in: {text}")
-        if status == 404:
-            # What was offered here is gone since: another node may still have it.
-            raise EngineFailed(f"the engine {self.name} has no such model or route: {text}")
-        if status == 429:
-            raise Overloaded(f"the engine {self.name} is full: {text}", retry_after_s=_seconds(headers))
-        if status == 501:
-            raise BadRequest(f"the engine {self.name} cannot do this: {text}")
-        if status >= 500:
-            raise EngineFailed(f"the engine {self.name} failed: {text}")
+        if (error := of_engine(status, text, f"the engine {self.name}", _seconds(headers))) is not None:
+            if isinstance(error, EngineUnauthorized) and not self._refused_us:
+                self._refused_us = True
+                logger.warning("an engine refuses this node's credentials", engine=self.name, status=status)
+            raise error
         if status in (400, 413) and _is_context(body):
             raise ContextExceeded(text, param="messages")
         kept = {"content-type": headers.get("content-type", "application/json")}

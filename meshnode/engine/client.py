@@ -16,7 +16,7 @@ import trio
 
 from meshnode.config.engine import EngineSection
 from meshnode.engine.connection import Connection
-from meshnode.errors import BadRequest, EngineFailed
+from meshnode.errors import BadRequest, EngineDown, EngineFailed
 from meshnode.net.socket_stream import connect
 
 Connect = Callable[[], Awaitable[trio.abc.Stream]]
@@ -185,9 +185,9 @@ class EngineClient:
                 raise self._unreachable(_reason(error)) from error
         raise self._unreachable(f"no connection within {timeout_s:g} s")
 
-    def _unreachable(self, reason: str) -> EngineFailed:
+    def _unreachable(self, reason: str) -> EngineDown:
         self.unreachable.set()
-        return EngineFailed(f"the engine at {self.url} is not reachable: {reason}")
+        return EngineDown(f"the engine at {self.url} is not reachable: {reason}")
 
     async def _dial(self) -> trio.abc.Stream:
         stream = await connect(self._host, self._port)

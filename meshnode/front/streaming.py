@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 
 import trio
 
-from meshnode.dialects import WholeEvents, first_event_is_error, from_event, from_wire
+from meshnode.dialects import WholeEvents, first_event_is_error, from_engines_event, from_wire
 from meshnode.dialects.speech import speech_of
 from meshnode.errors import DeadlineExceeded, EngineFailed, RequestError
 from meshnode.front.reply import Reply, close, copy_whole, encode, pass_headers, refuse
@@ -84,7 +84,7 @@ class StreamedReply:
         async for chunk in answer:
             if not self._committed:
                 if first_event_is_error(chunk):
-                    raise from_event(chunk)
+                    raise from_engines_event(chunk)
                 await self._commit(pass_headers(answer.headers, self._job.id))
             ready = self._events.feed(chunk)
             if ready:

@@ -10,6 +10,7 @@ from collections.abc import Collection, Sequence
 from meshnode.errors import (
     BadRequest,
     ContextExceeded,
+    EngineDown,
     ModelNotFound,
     NoEligibleNode,
     NoPeerReachable,
@@ -50,7 +51,8 @@ def refusal(
     if passing and all(exclusion.code in RULES for exclusion in passing):
         return _ruled_out(view, asked, passing, named)
     if passing:
-        return _unreachable(view, asked, passing, named)
+        down = all(exclusion.code == "engine" for exclusion in passing if exclusion.code not in RULES)
+        return (_down if down else _unreachable)(view, asked, passing, named)
     if any(exclusion.code == "context" for exclusion in exclusions):
         return _too_long(facts, asked)
     missing = sorted(facts.needs - frozenset().union(*(c.features for c in _meant(asked))))
@@ -97,6 +99,13 @@ def _too_long(facts: Facts, asked: Asked) -> RequestError:
         f"This model's maximum context length is {longest} tokens. However, your prompt has about"
         f" {facts.prompt_tokens} tokens. Please reduce its length.",
         param="messages",
+    )
+
+
+def _down(view: View, asked: Asked, passing: Sequence[Exclusion], named: int) -> EngineDown:
+    reasons = [f"{view.name(exclusion.node)} {exclusion.text}" for exclusion in passing]
+    return EngineDown(
+        f"No engine serves '{asked.model}' now: {_some(reasons, named, '; ')}. Start it there, or ask again later."
     )
 
 

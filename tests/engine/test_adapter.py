@@ -12,7 +12,7 @@ from meshnode.engine.adapter import Engine, State, guessed_features
 from meshnode.engine.adapters import LlamaServer, LmStudio, Ollama, Vllm
 from meshnode.engine.adapters.llama_server import readable
 from meshnode.engine.client import EngineClient, whole
-from meshnode.errors import BadRequest, ContextExceeded, EngineFailed, Overloaded, RequestError
+from meshnode.errors import BadRequest, ContextExceeded, EngineFailed, EngineUnauthorized, Overloaded, RequestError
 from meshnode.model.answer import Answer
 from meshnode.testing import FakeEngine
 from tests.engine.conftest import Script
@@ -157,7 +157,10 @@ def refusal(status: int, body: bytes, *lines: str) -> bytes:
         (500, b'{"error":{"message":"boom"}}', EngineFailed),
         (503, b'{"error":{"message":"Loading model"}}', EngineFailed),
         (404, b'{"error":"model not found"}', EngineFailed),
-        (401, b"{}", EngineFailed),
+        (401, b"{}", EngineUnauthorized),
+        (403, b"{}", EngineUnauthorized),
+        (402, b"{}", EngineFailed),
+        (405, b"{}", EngineFailed),
         (302, b"", EngineFailed),
         (429, b"{}", Overloaded),
         (501, b'{"error":{"message":"no embeddings"}}', BadRequest),
@@ -175,6 +178,23 @@ async def test_a_refusal_becomes_the_error_it_means(
     assert type(caught.value) is error
     assert caught.value.retry_after_s == (3.0 if error is Overloaded else None)
     assert client.active == 0
+
+
+async def test_an_engine_that_wants_a_key_is_told_of_once_until_it_answers(
+    scripted: Script, capsys: pytest.CaptureFixture[str]
+) -> None:
+    refused, well = refusal(401, b'{"error":{"message":"wrong key: sk-abc"}}'), answer(b"{}")
+    _, client = await scripted([refused, refused, well, refused])
+    engine = Engine(client, SECTION)
+    for wrong in (True, True, False, True):
+        if not wrong:
+            await body_of(await engine.serve(CHAT, {}, b"{}"))
+            continue
+        with pytest.raises(EngineUnauthorized, match="refuses its node's credentials"):
+            await engine.serve(CHAT, {}, b"{}")
+    said = capsys.readouterr()
+    assert (said.out + said.err).count("refuses this node's credentials") == 2
+    assert "sk-abc" not in said.out + said.err
 
 
 async def test_the_clients_own_fault_is_passed_on_as_it_is(scripted: Script) -> None:

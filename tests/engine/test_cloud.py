@@ -13,7 +13,7 @@ from meshnode.dialects.facts import CHAT, COMPLETION, read_facts
 from meshnode.dialects.sse import Usage
 from meshnode.engine.cloud import Provider, providers
 from meshnode.engine.priced import PricedAnswer, without_usage
-from meshnode.errors import BadRequest, ConfigError, EngineFailed, Overloaded, SecretFileError
+from meshnode.errors import BadRequest, ConfigError, EngineFailed, EngineUnauthorized, Overloaded, SecretFileError
 from meshnode.model.ids import NodeId
 from meshnode.model.job import Job
 from tests.dialects.test_anthropic_answer import WHOLE, message
@@ -103,7 +103,7 @@ async def test_anthropics_dialect_has_chats_alone(scripted: Script) -> None:
         await asked.serve(job(COMPLETION), "claude-x")
 
 
-@pytest.mark.parametrize(("status", "error"), [(401, EngineFailed), (429, Overloaded), (529, EngineFailed)])
+@pytest.mark.parametrize(("status", "error"), [(401, EngineUnauthorized), (429, Overloaded), (529, EngineFailed)])
 async def test_refusals_are_errors_without_the_key(scripted: Script, status: int, error: type[Exception]) -> None:
     refusal = b"HTTP/1.1 %d No\r\nContent-Length: 2\r\n\r\n{}" % status
     asked, _ = await provider(scripted, "anthropic", refusal)

@@ -8,7 +8,15 @@ from typing import Any
 
 import pytest
 
-from meshnode.errors import BadRequest, ContextExceeded, ModelNotFound, NoEligibleNode, NoPeerReachable, RequestError
+from meshnode.errors import (
+    BadRequest,
+    ContextExceeded,
+    EngineDown,
+    ModelNotFound,
+    NoEligibleNode,
+    NoPeerReachable,
+    RequestError,
+)
 from meshnode.model.job import Job, Label
 from meshnode.model.view import View
 from tests.routing.build import ME, NOTHING, job, mesh, node, offer, router, star
@@ -89,14 +97,33 @@ def test_features_that_are_never_together_are_all_named() -> None:
     ("view", "why"),
     [
         (star(1, {1: {"draining": True}}), "n1 is shutting down"),
-        (star(1, {1: {"models": (offer(down=True),)}}), "n1 has it, but its engine is down"),
         (dataclasses.replace(star(1), links={}), "n1 cannot be reached over any path"),
         (mesh([(n, n + 1, 5) for n in range(6)], changes={n: {"models": ()} for n in range(6)}), "n6 is 6 hops away"),
-        (mesh([], 1), "n0 has no engine ready for it"),
     ],
 )
 def test_a_server_that_cannot_be_had_now_is_named_with_its_reason(view: View, why: str) -> None:
     assert why in text(job(), view, NoPeerReachable)
+
+
+@pytest.mark.parametrize(
+    ("view", "why"),
+    [
+        (star(1, {1: {"models": (offer(down=True),)}}), "n1 has it, but its engine is down"),
+        (mesh([], 1), "n0 has no engine ready for it"),
+        (
+            star(2, {1: {"models": (offer(down=True),)}, 2: {"owner_only": True, "owner": "ann"}}),
+            "n2 serves nobody but",
+        ),
+    ],
+)
+def test_where_engines_are_down_the_error_says_that(view: View, why: str) -> None:
+    found = text(job(), view, EngineDown)
+    assert why in found and found.endswith("Start it there, or ask again later.")
+
+
+def test_one_that_cannot_be_reached_beside_a_down_engine_makes_it_unreachable() -> None:
+    found = text(job(), star(2, {1: {"models": (offer(down=True),)}, 2: {"draining": True}}), NoPeerReachable)
+    assert "n1 has it, but its engine is down" in found and "n2 is shutting down" in found
 
 
 def test_a_sensitive_request_is_refused_aloud() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from meshnode.dialects import SoundStream, WholeEvents, first_event_is_error, from_event
+from meshnode.dialects import SoundStream, WholeEvents, first_event_is_error, from_engines_event, from_event
 from meshnode.dialects.sse import HELD_BYTES, TAIL_BYTES
 from meshnode.errors import DecodeError
 from tests.fuzz.kit import Draw, cut, mutate
@@ -25,6 +25,7 @@ def one_input(data: bytes) -> None:
     stream = mutate(valid, draw) if valid else draw.rest()
     if first_event_is_error(stream):
         assert 400 <= from_event(stream).status <= 599
+        assert from_engines_event(stream).status in (400, 413, 429, 502)
     _judge(stream, pattern)
     _pass(stream, pattern)
 
