@@ -244,6 +244,14 @@ def test_a_chosen_one_that_cannot_be_dialled_is_chosen_no_more() -> None:
     assert A not in made.book.targets
 
 
+def test_one_that_was_not_chosen_is_tried_on() -> None:
+    made = dialling()
+    put(made, A, Kind.KNOWN, "a:1")
+    for failure in range(10 * GIVE_UP):
+        made.failed(A, None, float(failure))
+    assert A in made.book.targets
+
+
 def test_one_that_is_asked_often_stays_a_target_even_so() -> None:
     made = dialling()
     put(made, A, Kind.KNOWN, "a:1")

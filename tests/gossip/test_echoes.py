@@ -12,8 +12,8 @@ from meshnode.gossip.table import Table
 from meshnode.model.advert import Advert
 from tests.gossip.world import MESH, node_id, signed
 
-MOST = 128
-"""Frames remembered."""
+MOST, MOST_BYTES = 128, 2048
+"""Frames remembered, and how large one may be."""
 
 
 def advert(number: int, sequence: int = 1, **more: object) -> Advert:
@@ -68,7 +68,7 @@ def test_a_frame_about_what_is_over_is_read_again_since_a_copy_may_bring_it_back
 def test_an_answer_of_many_adverts_is_not_kept() -> None:
     table, made = echoes()
     frame, items = took(table, *(advert(number) for number in range(20)))
-    assert len(frame) > 2048
+    assert len(frame) > MOST_BYTES
     made.remember(frame, items)
     assert len(made) == 0
 

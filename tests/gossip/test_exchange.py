@@ -54,7 +54,8 @@ def test_one_round_leaves_both_with_the_newest_of_all(mine: dict, theirs: dict) 
 @given(KNOWN, KNOWN)
 def test_nothing_is_asked_for_or_sent_that_the_other_has(mine: dict, theirs: dict) -> None:  # type: ignore[type-arg]
     one, other = table(mine), table(theirs)
-    wanted, newer = compare(one, versions(other, one), {})
+    everything = Versions(bytes(range(256)), tuple(Version(node, *order) for node, order in theirs.items()))
+    wanted, newer = compare(one, everything, {})
     nothing = (0, 0)
     assert set(wanted) == {node for node in theirs if theirs[node] > mine.get(node, nothing)}
     assert {entry.node for entry in newer} == {node for node in mine if mine[node] > theirs.get(node, nothing)}

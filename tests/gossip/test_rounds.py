@@ -62,9 +62,15 @@ def test_a_new_neighbour_gets_all_that_is_to_be_spread_and_no_digest() -> None:
     made.table.expire(100.0)
     made.up(A, 100.0)
     commands = made.greet(A, 100.0)
-    assert {one.node for one in told(commands)} == {node_id(5), node_id(6), node_id(7)}
+    assert sorted(one.node for one in told(commands)) == sorted(map(node_id, (5, 6, 7)))
     assert {type(message) for _, message in sent(commands)} == {Adverts}
     assert {to for to, _ in sent(commands)} == {A}
+
+
+def test_a_node_gets_its_own_living_advert_once() -> None:
+    made = rounds(advert(0))
+    made.up(A, 0.0)
+    assert told(made.greet(A, 0.0)) == [advert(0)]
 
 
 def test_what_is_over_is_told_only_to_its_own_node() -> None:
@@ -73,6 +79,12 @@ def test_what_is_over_is_told_only_to_its_own_node() -> None:
     for node, expected in ((A, [advert(0, sequence=9)]), (B, [])):
         made.up(node, 500.0)
         assert told(made.greet(node, 500.0)) == expected
+
+
+def test_a_table_as_large_as_the_burst_is_told_whole() -> None:
+    made = rounds(*(advert(number) for number in range(10, 14)), section=SMALL)
+    made.up(A, 0.0)
+    assert [type(message) for _, message in sent(made.greet(A, 0.0))] == [Adverts]
 
 
 def test_a_table_larger_than_the_burst_is_told_in_part_and_compared() -> None:
@@ -146,8 +158,9 @@ def test_without_its_last_neighbour_rounds_end_until_there_is_one_again() -> Non
     assert made.due is not None
 
 
-def test_a_starved_neighbour_is_asked_first_and_once() -> None:
-    made = rounds(seed=3)
+@pytest.mark.parametrize("seed", range(8))
+def test_a_starved_neighbour_is_asked_first_and_once(seed: int) -> None:
+    made = rounds(seed=seed)
     for node in (A, B, C):
         made.up(node, 0.0)
     made.links[B].starved = True

@@ -60,7 +60,7 @@ def test_one_whose_advert_ended_is_tried_rarely_and_for_a_day(seed: int) -> None
 
 
 def test_news_makes_it_due_and_never_later_than_it_was() -> None:
-    target = Target(Kind.KNOWN, (), 50.0, failures=9)
+    target = Target(Kind.KNOWN, (), due=50.0, failures=9)
     target.found(60.0)
     assert (target.failures, target.due) == (0, 50.0)
     target.found(40.0)
