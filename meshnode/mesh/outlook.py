@@ -110,7 +110,7 @@ class Outlook:
         return frozenset(member.roles) if member is not None else frozenset()
 
     def inviter(self, advert: Advert) -> bytes:
-        """Who brought a node into the mesh; b"" where the root did, or nobody knows."""
+        """Who brought a node into the mesh, a member's id or the mesh's for the root; b"" where nobody knows."""
         member = self.member(advert.node)
         return bytes(member.invited_by) if member is not None and member.invited_by is not None else b""
 
