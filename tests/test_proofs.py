@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import MappingProxyType
@@ -56,10 +56,11 @@ def attest(home: Path, key: NodeKey = OPERATOR, node: NodeId | None = None, ends
     save_statement(home, SignedStatement.sign(said, key.public, key.sign))
 
 
-async def until(condition: Any) -> None:
+async def until(node: Node, condition: Callable[[], object]) -> None:
+    """Until it holds of what this node sees."""
     with trio.fail_after(60):
-        while not condition():  # noqa: ASYNC110 - whole nodes tell a test of no event
-            await trio.sleep(0.02)
+        while not condition():
+            await node.member.mesh.changed.wait()
 
 
 @pytest.fixture(autouse=True)
@@ -77,7 +78,7 @@ async def mesh(tmp_path: Path, engine: FakeEngine, server: dict[str, Any], asker
         Node(settings("asker", **asker), home=tmp_path / "asker") as second,
     ):
         await join(first, second)
-        await until(lambda: MODEL in second.models())
+        await until(second, lambda: MODEL in second.models())
         yield first, second
 
 
@@ -114,13 +115,13 @@ async def test_a_sensitive_request_waits_for_an_attested_node_and_never_goes_els
         with pytest.raises(NoEligibleNode, match="neither attested nor pinned"):
             await sensitive(asker)
         attest(tmp_path / "server")
-        await until(lambda: asker.member.view().postures.get(server.id) == Posture.ATTESTED)
+        await until(asker, lambda: asker.member.view().postures.get(server.id) == Posture.ATTESTED)
         assert await sensitive(asker) == "server"
         listed = {peer["name"]: peer["posture"] for peer in asker.peers()}
         assert listed == {"server": "attested"}
         before = len(engine.records)
         (tmp_path / "server" / "statement.cbor").unlink()
-        await until(lambda: asker.member.view().postures.get(server.id) != Posture.ATTESTED)
+        await until(asker, lambda: asker.member.view().postures.get(server.id) != Posture.ATTESTED)
         with pytest.raises(NoEligibleNode):
             await sensitive(asker)
         assert len(engine.records) == before
@@ -181,14 +182,14 @@ async def test_signed_weights_are_believed_by_those_who_trust_the_signer(tmp_pat
     believed = {"signers": (OPERATOR.id.text,)}
     server = {"weights": (f"{MODEL}={file}",), "weights_look_s": 0.1, **believed}
     async with mesh(tmp_path, engine, server, believed) as (first, second):
-        await until(lambda: made.digest in second.member.view().weights.get(first.id, ()))
+        await until(second, lambda: made.digest in second.member.view().weights.get(first.id, ()))
         assert second.member.view().postures[first.id] == Posture.SIGNED_WEIGHTS
         advert = second.member.view().adverts[first.id]
         assert (advert.posture, advert.models[0].digest) == ("signed-weights", made.digest)
         with pytest.raises(NoEligibleNode):
             await sensitive(second)
         file.write_bytes(b"Weights")
-        await until(lambda: not second.member.view().adverts[first.id].models[0].digest)
+        await until(second, lambda: not second.member.view().adverts[first.id].models[0].digest)
 
 
 class TestByHand:

@@ -30,7 +30,7 @@ def test_no_ready_line_is_none() -> None:
 
 
 def test_a_child_is_ready_and_then_gone(tmp_path: Path) -> None:
-    code = 'import time; print(\'{"event":"ready","port":1}\', flush=True); time.sleep(600)'
+    code = 'import signal; print(\'{"event":"ready","port":1}\', flush=True); signal.pause()'
     with running("sleeper", [sys.executable, "-c", code], tmp_path, ENVIRONMENT) as child:
         assert child.wait_ready(30)["port"] == 1
         pid = child.pid

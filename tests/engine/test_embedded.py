@@ -21,7 +21,7 @@ from meshnode.engine.embedded import MODEL_NAME, Embedded
 from meshnode.engine.engines import Engines
 from meshnode.engine.models import ModelSource
 from meshnode.errors import ContextExceeded, EngineFailed, EngineUnavailable
-from tests.engine.wire import until
+from tests.kit.waiting import soon
 
 pytestmark = pytest.mark.real
 
@@ -78,7 +78,7 @@ async def _killed(engines: Engines) -> None:
     with pytest.raises(EngineFailed):
         async for _ in stream:
             pass
-    await until(lambda: embedded.engine is not engine and embedded.supervisor.pid not in (None, pid))
+    await soon(lambda: embedded.engine is not engine and embedded.supervisor.pid not in (None, pid), "it runs anew")
     again = engines.find(MODEL_NAME)
     assert again is not None and again.name == engine.name
     assert (await post(again, "/v1/completions", prompt="one", max_tokens=2))["object"] == "text_completion"
@@ -116,7 +116,7 @@ async def test_a_node_killed_outright_leaves_no_engine_behind(model_folder: Path
     assert psutil.Process(node.pid).memory_info().rss < child.memory_info().rss
     node.kill()
     node.wait()
-    await until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE)
+    await soon(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE, "its child has ended")
 
 
 async def test_a_model_that_is_no_model_is_told(tmp_path: Path) -> None:
@@ -124,7 +124,7 @@ async def test_a_model_that_is_no_model_is_told(tmp_path: Path) -> None:
     embedded = Embedded(SMALL, tmp_path, lambda: None, ModelSource(url=f"file://{tmp_path}/not.gguf"))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(embedded.run)
-        await until(lambda: embedded.detail.startswith("exit status"))
+        await soon(lambda: embedded.detail.startswith("exit status"), "it says that its child ended")
         nursery.cancel_scope.cancel()
     assert embedded.engine is None
 

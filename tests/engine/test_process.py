@@ -15,7 +15,7 @@ import trio
 
 from meshnode.engine.process import ChildProcess
 from meshnode.errors import EngineUnavailable
-from tests.engine.wire import until
+from tests.kit.waiting import soon
 
 pytestmark = pytest.mark.real
 
@@ -52,17 +52,17 @@ async def test_a_command_that_does_not_exist_is_told() -> None:
 
 
 STUBBORN = """
-    import signal, sys, time
+    import signal
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     print("ready", flush=True)
-    time.sleep(600)
+    signal.pause()
 """
 
 WITH_GRANDCHILD = """
-    import subprocess, sys, time
-    inner = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    import signal, subprocess, sys
+    inner = subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"])
     print(inner.pid, flush=True)
-    time.sleep(600)
+    signal.pause()
 """
 
 
@@ -83,7 +83,7 @@ async def test_leaving_ends_what_the_child_started_too() -> None:
             nursery.cancel_scope.cancel()
 
         nursery.start_soon(child.run, heard)
-    await until(lambda: not alive(pids[0]))
+    await soon(lambda: not alive(pids[0]), "its child has ended")
 
 
 async def test_a_crash_ends_what_the_child_started_too() -> None:
@@ -96,16 +96,16 @@ async def test_a_crash_ends_what_the_child_started_too() -> None:
 
     child = ChildProcess(python(WITH_GRANDCHILD))
     assert await child.run(heard) == -signal.SIGKILL
-    await until(lambda: not alive(pids[0]))
+    await soon(lambda: not alive(pids[0]), "its child has ended")
 
 
 async def test_a_guarded_command_ends_when_its_keeper_is_killed() -> None:
     guarded = [sys.executable, "-P", str(GUARD), *python(STUBBORN.replace('"ready"', "__import__('os').getpid()"))]
     keeper = subprocess.Popen(  # noqa: ASYNC220 - a stand-in for a node, to be killed outright
         python(f"""
-            import subprocess, time
+            import signal, subprocess
             child = subprocess.Popen({guarded!r}, stdin=subprocess.PIPE, start_new_session=True)
-            time.sleep(600)
+            signal.pause()
         """),
         stdout=subprocess.PIPE,
     )
@@ -115,7 +115,7 @@ async def test_a_guarded_command_ends_when_its_keeper_is_killed() -> None:
     assert alive(pid)
     keeper.kill()
     keeper.wait()
-    await until(lambda: not alive(pid))
+    await soon(lambda: not alive(pid), "the guarded command has ended")
 
 
 async def test_a_guarded_command_keeps_its_exit_status() -> None:

@@ -54,7 +54,7 @@ class Watched:
 
 
 async def test_a_child_is_ready_when_it_answers() -> None:
-    watched = Watched(python("import time; print('here', flush=True); time.sleep(600)"), refusals=2)
+    watched = Watched(python("import signal; print('here', flush=True); signal.pause()"), refusals=2)
     await watched.until(lines=1)
     assert (watched.lines, watched.reasons, watched.supervisor.restarts) == ([b"here"], [], 0)
 
@@ -67,7 +67,7 @@ async def test_a_crashed_child_is_started_again() -> None:
 
 async def test_a_child_that_says_nothing_is_not_waited_for_for_ever() -> None:
     section = EngineSection(restart_min_s=0.01, start_timeout_s=0.1)
-    watched = Watched(python("import time; time.sleep(600)"), section)
+    watched = Watched(python("import signal; signal.pause()"), section)
     await watched.until(reasons=1)
     assert watched.reasons == ["not ready within 0.1 s"]
 

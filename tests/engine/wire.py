@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import trio
 
 
@@ -44,10 +42,3 @@ class Scripted:
 def answer(body: bytes, *lines: str) -> bytes:
     head = "".join(f"{line}\r\n" for line in ("HTTP/1.1 200 OK", f"Content-Length: {len(body)}", *lines))
     return head.encode() + b"\r\n" + body
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Until it holds; the test's own end in time is the limit."""
-    with trio.fail_after(20):
-        while not condition():  # noqa: ASYNC110 - what is waited for is in another process
-            await trio.sleep(0.01)

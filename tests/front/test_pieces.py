@@ -10,8 +10,8 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from tests.engine.wire import until
 from tests.front.fakes import DONE, Mesh, Script, chat_body, delta, joined, served
+from tests.kit.waiting import soon
 
 REQUEST = (
     b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
@@ -52,7 +52,7 @@ async def test_no_connection_stays_when_its_client_is_gone(said: bytes, how: str
     endless = Mesh(lambda job: Script(*[delta("x"), 0.01] * 100_000, DONE))
     async with served(endless.app()) as door:
         clients = [await door.raw(said) for _ in range(8)]
-        await until(lambda: len(held(door.port)) == len(clients))
+        await soon(lambda: len(held(door.port)) == len(clients), "the server holds every connection")
         for client in clients:
             stream = client.stream
             assert isinstance(stream, trio.SocketStream)
@@ -62,4 +62,4 @@ async def test_no_connection_stays_when_its_client_is_gone(said: bytes, how: str
             if how == "reset":
                 stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
             await trio.aclose_forcefully(stream)
-        await until(lambda: not held(door.port))
+        await soon(lambda: not held(door.port), "the server holds none")

@@ -53,7 +53,7 @@ def test_one_round_leaves_both_with_the_newest_of_all(mine: dict, theirs: dict) 
 @settings(deadline=None)
 @given(KNOWN, KNOWN)
 def test_nothing_is_asked_for_or_sent_that_the_other_has(mine: dict, theirs: dict) -> None:  # type: ignore[type-arg]
-    one, other = table(mine), table(theirs)
+    one = table(mine)
     everything = Versions(bytes(range(256)), tuple(Version(node, *order) for node, order in theirs.items()))
     wanted, newer = compare(one, everything, {})
     nothing = (0, 0)

@@ -24,26 +24,12 @@ import openai
 import trio
 
 from meshnode.testing import FakeEngine, Record
+from tests.kit.waiting import PATIENCE_S, until
 
 T = TypeVar("T")
 
 MESHNODE = [sys.executable, "-m", "meshnode"]
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("MESHNODE_")}
-
-PATIENCE_S = 60.0
-"""How long anything may take before a test gives up: only what hangs takes that long, even on two busy cores."""
-
-LOOK_S = 0.02
-"""Between two looks at a status."""
-
-
-def until(condition: Callable[[], T], what: str, patience_s: float = PATIENCE_S) -> T:
-    """Look again and again until `condition` gives something true, and return that."""
-    end = time.monotonic() + patience_s
-    while not (found := condition()):
-        assert time.monotonic() < end, f"not within {patience_s:g} s: {what}"
-        time.sleep(LOOK_S)
-    return found
 
 
 def command(*arguments: str, given: str = "") -> str:

@@ -211,8 +211,6 @@ def test_who_is_killed_is_seen_gone_and_comes_back_as_the_same(mesh: Mesh) -> No
         assert [peer["id"] for peer in node.status()["peers"] if peer["name"] == "alpha"] == [identity]
     back_s = time.perf_counter() - began
     say(f"gone everywhere {gone_s:.3f} s after kill -9, back everywhere {back_s:.3f} s after its start")
-    assert gone_s < 6
-    assert back_s < 10
 
 
 @pytest.mark.parametrize("end", ["die", "truncated", "unfinished"])

@@ -111,7 +111,6 @@ def test_two_nodes_of_one_mesh_on_one_segment_find_each_other(lab: Lab, version:
     _, antonia, bertram = estranged(lab, version)
     took_s = find_each_other(antonia, bertram)
     say(f"{version}: linked {took_s:.3f} s after both were ready")
-    assert took_s < 3.0
 
 
 def spellings(data: bytes) -> list[bytes]:

@@ -117,7 +117,7 @@ async def test_a_key_stays_at_the_node_it_was_given_to(
         Node(settings("asker"), home=tmp_path / "asker") as asker,
     ):
         await join(server, asker)
-        await until(lambda: MODEL in asker.models())
+        await until(asker, lambda: MODEL in asker.models())
         key, key_id = await key_of(asker, "ann")
         for headers in ({}, {"x_api_key": key}, {"idempotency_key": "once"}, {"cookie": f"session={key}"}):
             status, told, _ = await post(asker, key, "a-canary", **headers)
@@ -170,7 +170,7 @@ async def test_the_keys_label_holds_whatever_a_request_says(tmp_path: Path, engi
         Node(settings("asker"), home=tmp_path / "asker") as asker,
     ):
         await join(server, asker)
-        await until(lambda: MODEL in asker.models())
+        await until(asker, lambda: MODEL in asker.models())
         key, _ = await key_of(asker, label=Label.SENSITIVE)
         for headers in ({}, {"x_meshnode_label": "public"}):
             status, _, body = await post(asker, key, **headers)
@@ -187,7 +187,7 @@ async def test_with_keys_on_everything_inside_goes_on(tmp_path: Path, engine: Fa
         for node in (server, asker):
             await key_of(node)
         await join(server, asker)
-        await until(lambda: MODEL in asker.models())
+        await until(asker, lambda: MODEL in asker.models())
         assert (await asker.chat(MODEL, "hi")).text
         for node in (server, asker):
             for words in (

@@ -31,7 +31,7 @@ async def server(home: Path, engine: FakeEngine, asker: Node) -> AsyncIterator[N
     """A node with an engine, in the asker's mesh; leaving the block, it leaves."""
     async with Node(settings(home.name, (engine.url,)), home=home) as node:
         await join(asker, node)
-        await until(lambda: any(peer["name"] == home.name and peer["models"] for peer in asker.peers()))
+        await until(asker, lambda: any(peer["name"] == home.name and peer["models"] for peer in asker.peers()))
         yield node
 
 
@@ -76,10 +76,10 @@ async def test_a_sensitive_request_goes_to_the_attested_node_and_to_nobody_once_
         async with server(tmp_path / "proven", proven, asker) as node:
             await refused(asker)
             attest(tmp_path / "proven")
-            await until(lambda: asker.member.view().postures.get(node.id) == Posture.ATTESTED)
+            await until(asker, lambda: asker.member.view().postures.get(node.id) == Posture.ATTESTED)
             for turn in range(6):
                 assert (await post(asker, "sensitive", stream=bool(turn % 2)))[:2] == (200, "proven")
-        await until(lambda: node.id not in asker.member.view().links)
+        await until(asker, lambda: node.id not in asker.member.view().links)
         await refused(asker)
         assert len(plain.records) == before
         # The other is still there for what is not sensitive, and for all once it is trusted by hand.
