@@ -161,6 +161,7 @@ class Node(AbstractAsyncContextManager["Node"]):
                         await mesh.start(self.sharing.run)
                         await mesh.start(self._leases.run)
                         await mesh.start(self.local.loads.run)
+                        await mesh.start(self.local.ears.run)
                         await mesh.start(self.proofs.run)
                         if self.outside is not None:
                             await mesh.start(self.outside.run)

@@ -34,6 +34,11 @@ class EngineSection:
     # each: 40 GB from a hard disk load within five minutes. Each holds its slot, so few.
     kept_loads: Whole = 4
     kept_load_s: Seconds = 300.0
+    # Without a stream's first token for so many times what it usually takes, and at least so long, an engine is mute:
+    # who waits for it is told, and may ask elsewhere besides. Usual times are averages, of cached prompts too; so long
+    # no engine that answers within moments stops for housekeeping.
+    mute_factor: Positive = 4
+    mute_s: Seconds = 1.2
     # Largest answer head and largest unstreamed answer read.
     head_limit_bytes: Bytes = 64 * 1024
     answer_limit_bytes: Bytes = 256 * 1024 * 1024

@@ -6,7 +6,6 @@ Not for whom to ask nor for asking again (pursuit.py, chase.py). Counterparts: l
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 import trio
@@ -20,6 +19,7 @@ from meshnode.routing import Flight
 
 if TYPE_CHECKING:
     from meshnode.dispatch.dispatcher import Surroundings
+    from meshnode.dispatch.leases import Signs
     from meshnode.dispatch.pursuit import Try
     from meshnode.model.answer import Answer
     from meshnode.model.job import Job
@@ -46,13 +46,12 @@ async def ask(
     sent_as: str,
     order: Try,
     flight: Flight,
-    fell_quiet: Callable[[], None] | None = None,
-    placed: Callable[[int], None] | None = None,
+    signs: Signs | None = None,
 ) -> Tried:
     """The answer of the server that `order` names, once its first bytes are here; other nodes know the job as
-    `sent_as`. `fell_quiet` and `placed` are told of one that does not answer yet. Raises RequestError."""
+    `sent_as`. `signs` are told of one that does not answer yet. Raises RequestError."""
     try:
-        return await _ask(around, job, sent_as, order, flight, fell_quiet, placed)
+        return await _ask(around, job, sent_as, order, flight, signs)
     except EngineFailed as error:
         raise _at(around.view().name(order.attempt.node), error) from error
 
@@ -66,8 +65,7 @@ def _at(node: str, error: EngineFailed) -> EngineFailed:
 
 
 async def _ask(
-    around: Surroundings, job: Job, sent_as: str, order: Try, flight: Flight,
-    fell_quiet: Callable[[], None] | None, placed: Callable[[int], None] | None,
+    around: Surroundings, job: Job, sent_as: str, order: Try, flight: Flight, signs: Signs | None
 ) -> Tried:  # fmt: skip
     attempt, asked = order.attempt, job
     if attempt.model != job.facts.model:
@@ -76,7 +74,7 @@ async def _ask(
     answer: Answer
     clerk = around.clerk
     if attempt.node == around.me:
-        own = await around.local.serve(job)
+        own = await around.local.serve(job, signs.mute if signs is not None else None)
         answer, path, privacy = own if clerk is None else await clerk.own(own, job), attempt.path, ways.DIRECT
     else:
         way = await ways.find(around, job, attempt)
@@ -86,7 +84,7 @@ async def _ask(
         name, told = around.view().name(attempt.node), ways.told(around, attempt, way)
         answer = await remote.ask(
             way.link, envelope, job.body, around.me, name, told,
-            leases=around.leases, fell_quiet=fell_quiet, placed=placed,
+            leases=around.leases, signs=signs,
         )  # fmt: skip
         path, privacy = ways.passed(way, answer.headers), way.privacy
         if clerk is not None:

@@ -38,6 +38,8 @@ class Health(Protocol):
 
     def failed(self) -> None: ...
 
+    def spoke(self) -> None: ...
+
     def succeeded(self, asked_at: float) -> None: ...
 
 
@@ -97,4 +99,6 @@ async def begin(engine: ServingEngine, job: Job, health: Health) -> Begun:
         raise
     if not begun.first and begun.answer.status == 200:
         raise EngineFailed(f"{engine.name} answered with an empty body")
+    if begun.answer.status == 200:
+        health.spoke()
     return begun

@@ -15,7 +15,22 @@ import trio
 from meshnode.dispatch import ways, wire
 from meshnode.dispatch.asking import Tried, ask
 from meshnode.dispatch.doubt import Size
-from meshnode.dispatch.pursuit import Answered, Begin, Drop, Failed, Fault, Lose, Pursuit, Quiet, Try, Why, Win, Woke
+from meshnode.dispatch.leases import Signs
+from meshnode.dispatch.pursuit import (
+    Answered,
+    Begin,
+    Drop,
+    Failed,
+    Fault,
+    Lose,
+    Mute,
+    Pursuit,
+    Quiet,
+    Try,
+    Why,
+    Win,
+    Woke,
+)  # fmt: skip
 from meshnode.errors import (
     AnswerTimedOut,
     ConnectTimedOut,
@@ -58,7 +73,7 @@ class Chase:
         self._latest: Attempt | None = None
         self._error: RequestError | None = None
         self._began = 0.0
-        self._told: trio.MemorySendChannel[Answered | Failed | Quiet] | None = None
+        self._told: trio.MemorySendChannel[Answered | Failed | Quiet | Mute] | None = None
 
     async def run(self, until: float, *, hasty: bool) -> Tried:
         """The answer that won. Raises the RequestError that ended the request, DeadlineExceeded at `until`; `hasty`:
@@ -114,7 +129,7 @@ class Chase:
             commands = pursuit.handle(event, trio.current_time())
 
     async def _race(self, commands: list[Command]) -> int:
-        told, events = trio.open_memory_channel[Answered | Failed | Quiet](MOST_AT_ONCE)
+        told, events = trio.open_memory_channel[Answered | Failed | Quiet | Mute](MOST_AT_ONCE)
         self._told = told
         scopes: dict[int, trio.CancelScope] = {}
 
@@ -140,7 +155,7 @@ class Chase:
         assert isinstance(end, Lose)
         raise self._lost(end)
 
-    async def _heard(self, events: trio.MemoryReceiveChannel[Answered | Failed | Quiet]) -> list[Command]:
+    async def _heard(self, events: trio.MemoryReceiveChannel[Answered | Failed | Quiet | Mute]) -> list[Command]:
         """What follows from the next event, or from waking."""
         wakeup = self._pursuit.next_wakeup()
         event: Event = Woke()
@@ -161,8 +176,8 @@ class Chase:
         self._entry.note(now, "asked", number, attempt.node, order.role.value)
         self._flights[number] = flight
         try:
-            quiet, placed = partial(self._quiet, number), partial(self._placed, number)
-            tried = await ask(around, self._job, self._sent_as, order, flight, quiet, placed)
+            signs = Signs(partial(self._quiet, number), partial(self._mute, number), partial(self._placed, number))
+            tried = await ask(around, self._job, self._sent_as, order, flight, signs)
         except RequestError as error:
             self._learn(flight, error)
             self._entry.note(trio.current_time(), "failed", number, attempt.node, error.code)
@@ -180,6 +195,11 @@ class Chase:
         if self._told is not None:
             self._entry.note(trio.current_time(), "quiet", number, self._flights[number].node)
             self._told.send_nowait(Quiet(number))
+
+    def _mute(self, number: int) -> None:
+        if self._told is not None:
+            self._entry.note(trio.current_time(), "mute", number, self._flights[number].node)
+            self._told.send_nowait(Mute(number))
 
     def _placed(self, number: int, place: int) -> None:
         self._entry.placed(trio.current_time(), number, self._flights[number].node, place)

@@ -6,11 +6,13 @@ Every decision is the machine's (slots.admission); this wakes the waiters. Leavi
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from math import inf
 from typing import NamedTuple
 
 import trio
 
+from meshnode.dispatch.ears import Ear
 from meshnode.errors import NotShared, Overloaded, Paused, RequestError
 from meshnode.model.job import Job
 from meshnode.slots.admission import (
@@ -42,7 +44,10 @@ class Place(NamedTuple):
 class Gate:
     """Slots of one engine. `await enter(job)` returns a place to `leave`, exactly once."""
 
-    def __init__(self, admission: Admission, slots: int, terms: Terms) -> None:
+    def __init__(
+        self, admission: Admission, slots: int, terms: Terms, ear: Callable[[Callable[[], None]], Ear]
+    ) -> None:
+        """`ear` makes what listens to the engine, and tells what it is given when that goes mute."""
         self._admission = admission
         self._slots = slots
         self.terms = terms
@@ -53,10 +58,13 @@ class Gate:
         self._places: dict[str, int] = {}
         self._placed_at = -inf
         self._ailing = Ailing()
+        self.ear = ear(self.fell_mute)
 
     async def enter(self, job: Job, owner: str, engine: str) -> Place:
         """Wait for a slot on `owner`'s account. Raises Overloaded, NotShared, Paused when the machine refuses."""
         ticket, position, now = str(next(self._tickets)), 0, trio.current_time()
+        if job.at_once and (ails_s := self._ailing.wait_s(now)):
+            raise Overloaded(f"{engine} fails, or says nothing: better ask elsewhere first", retry_after_s=ails_s)
         commands = self._admission.handle(Ask(ticket, job.deadline, job.priority, owner, at_once=job.at_once), now)
         if commands == [Granted(ticket)]:
             return Place(ticket, position)
@@ -105,6 +113,14 @@ class Gate:
     def failed(self) -> None:
         """The engine failed a request."""
         self._ailing.failed(trio.current_time())
+
+    def fell_mute(self) -> None:
+        """The engine says nothing on what it was sent."""
+        self._ailing.mute(trio.current_time())
+
+    def spoke(self) -> None:
+        """It began to answer."""
+        self._ailing.spoke()
 
     def succeeded(self, began: float) -> None:
         """It answered one that it was sent at `began`."""

@@ -194,7 +194,8 @@ class Inbound:
             found = self._runs.begin(envelope, body, work.stop)
             if isinstance(found, Run):
                 work.run = found
-                answer, clerk = await self._around.local.serve(job), self._around.clerk
+                clerk = self._around.clerk
+                answer = await self._around.local.serve(job, partial(work.stream.beat, mute=True))
                 return await clerk.served(answer, job) if clerk is not None else answer
             with suppress(Gone):
                 return await found.begun()

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from functools import partial
 from math import inf
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import trio
 
@@ -21,11 +22,20 @@ if TYPE_CHECKING:
     from meshnode.net import LinkStream
 
 
-class Lease:
-    """A job that was sent. `lost` is why it was given up, None while it was not. `fell_quiet` is told when nothing is
-    heard of it for a while, `placed` where it waits in a queue there (0: no more); None where nobody wants to know."""
+class Signs(NamedTuple):
+    """What is told of a job that was sent, until it is answered: nothing is heard of it for a while (`quiet`), its
+    server's engine says nothing (`mute`), and where it waits in a queue there (`placed`, 0: no more)."""
 
-    __slots__ = ("_leases", "_place", "fell_quiet", "key", "lost", "onward", "peer", "placed", "stream")
+    quiet: Callable[[], None]
+    mute: Callable[[], None]
+    placed: Callable[[int], None]
+
+
+class Lease:
+    """A job that was sent. `lost` is why it was given up, None while it was not. `signs`: see there; None where nobody
+    wants to know, or no more."""
+
+    __slots__ = ("_leases", "_place", "_signs", "key", "lost", "onward", "peer", "stream")
 
     def __init__(self, leases: Leases, key: int, stream: LinkStream, peer: str, onward: Served | None) -> None:
         self._leases = leases
@@ -34,16 +44,28 @@ class Lease:
         self.peer = peer
         self.onward = onward
         self.lost: LeaseExpired | None = None
-        self.fell_quiet: Callable[[], None] | None = None
-        self.placed: Callable[[int], None] | None = None
+        self._signs: Signs | None = None
         self._place = 0
+
+    def tell(self, signs: Signs | None) -> None:
+        """Whom to tell from now on. Of a job that is passed on, whoever sent it hears of a mute engine too."""
+        self._signs = signs
+        if self.onward is not None:
+            self.stream.fell_mute = partial(self.onward.stream.beat, mute=True)
+        else:
+            self.stream.fell_mute = signs.mute if signs is not None else None
 
     def look(self) -> None:
         """Its server may have told another place."""
         if self.stream.place != self._place:
             self._place = self.stream.place
-            if self.placed is not None:
-                self.placed(self._place)
+            if self._signs is not None:
+                self._signs.placed(self._place)
+
+    def fell_quiet(self) -> None:
+        """Nothing was heard of it for a while."""
+        if self._signs is not None:
+            self._signs.quiet()
 
     def give(self) -> None:
         """The job is over, however it ended. Twice does no harm."""
@@ -137,8 +159,8 @@ class Leases:
             match command:
                 case lease.Expired(key):
                     self._expire(self._held.pop(key))
-                case lease.Quiet(key) if (tell := self._held[key].fell_quiet) is not None:
-                    tell()
+                case lease.Quiet(key):
+                    self._held[key].fell_quiet()
         for served in self._served.values():
             if served.stream.said:
                 served.stream.said = False

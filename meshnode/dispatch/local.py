@@ -13,6 +13,7 @@ import trio
 from meshnode.config.engine import EngineSection
 from meshnode.dispatch import load
 from meshnode.dispatch.begun import Begun, ServingEngine, begin
+from meshnode.dispatch.ears import Ears, Waiting
 from meshnode.dispatch.gate import Gate
 from meshnode.dispatch.loads import Loads
 from meshnode.dispatch.share import Share
@@ -23,7 +24,8 @@ from meshnode.model.job import Job
 from meshnode.model.names import same_model
 from meshnode.routing import LocalState
 from meshnode.routing.measure import units_of
-from meshnode.slots.admission import Admission, Load, Waiting
+from meshnode.slots.admission import Admission, Load
+from meshnode.slots.admission import Waiting as Queued
 from meshnode.slots.speed import Speeds
 
 
@@ -99,14 +101,16 @@ class Local:
         self.share = share
         self.speeds = Speeds()
         self.loads = Loads(section)
+        self.ears = Ears(section)
         self._section = section
         self._find = find
         self._engines = engines
         self._gates: dict[str, Gate] = {}
         self.draining = False
 
-    async def serve(self, job: Job) -> LocalAnswer:
-        """Wait for a slot, ask the engine, return once its first bytes are here.
+    async def serve(self, job: Job, fell_mute: Callable[[], None] | None = None) -> LocalAnswer:
+        """Wait for a slot, ask the engine, return once its first bytes are here; `fell_mute` is told once should the
+        engine say nothing meanwhile, on this job or another.
 
         Raises RequestError: Overloaded, NotShared, Paused, EngineFailed, ModelNotFound, Draining.
         """
@@ -115,9 +119,12 @@ class Local:
         engine = self._find(job.facts.model, job.facts.needs, job.facts.prompt_tokens)
         if engine is None:
             raise EngineDown(f"no engine serves {job.facts.model!r} now")
-        asked_at = trio.current_time()
         gate = self._gate(engine)
-        account = self.share.account(job)
+        with gate.ear.wait(fell_mute) as waiting:
+            return await self._serve(job, engine, gate, waiting)
+
+    async def _serve(self, job: Job, engine: ServingEngine, gate: Gate, waiting: Waiting) -> LocalAnswer:
+        asked_at, account = trio.current_time(), self.share.account(job)
         own = account == gate.terms.owner
         try:
             place = await gate.enter(job, account, engine.name)
@@ -137,10 +144,14 @@ class Local:
             # Without a place in the queue there was no wait.
             queued_ms = int((trio.current_time() - asked_at) * 1000) if place.position else 0
             offer, granted_at = _offer(engine, job.facts.model), trio.current_time()
+            waiting.asked(self._first_token_s(job, offer), streams=job.facts.stream)
             if offer is not None and not offer.loaded:
                 begun = await self.loads.begin(partial(begin, engine, job, gate), keep)
             else:
                 begun = await begin(engine, job, gate)
+            # An error says nothing of whether it generates.
+            if begun.answer.status == 200:
+                waiting.said()
         except EngineFailed as error:
             release()
             error.load = load.write(gate.load(own=own))
@@ -165,7 +176,7 @@ class Local:
         """Slots and queue of one engine."""
         return self._gate(engine).load()
 
-    def waiting(self) -> list[tuple[str, Waiting]]:
+    def waiting(self) -> list[tuple[str, Queued]]:
         """Who waits, by the engine's name, next first."""
         return [(name, one) for name, gate in self._gates.items() for one in gate.waiting()]
 
@@ -191,6 +202,12 @@ class Local:
                     models[offer.name] = found
         return LocalState(models)
 
+    def _first_token_s(self, job: Job, offer: ModelOffer | None) -> float | None:
+        """What it usually takes; None where that is not known, or the model is loaded first."""
+        if offer is None or not offer.loaded:
+            return None
+        return self.speeds.first_token_s(offer.name, units_of(job.facts.prompt_tokens))
+
     def _time(self, job: Job, offer: ModelOffer | None, granted_at: float, first_at: float, events: int) -> None:
         """Learn from an answer that ended well, of `events`. What had to load its model first says nothing of speed."""
         if events > 1 and offer is not None and offer.loaded:
@@ -202,7 +219,8 @@ class Local:
         if found is None:
             ageing_s = self.share.ageing_s
             admission = Admission(engine.slots, self._section.queue_min, ageing_s, terms)
-            found = self._gates[engine.name] = Gate(admission, engine.slots, terms)
+            ear = partial(self.ears.of, engine.name)
+            found = self._gates[engine.name] = Gate(admission, engine.slots, terms, ear)
         else:
             found.adjust(engine.slots, terms)
         return found

@@ -77,6 +77,13 @@ class Quiet:
 
 
 @dataclass(frozen=True, slots=True)
+class Mute:
+    """The server of an attempt says that its engine says nothing, for longer than that can take."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
 class Woke:
     """It is `next_wakeup()`."""
 
@@ -113,7 +120,7 @@ class Lose:
     why: Why
 
 
-Event = Begin | Answered | Failed | Quiet | Woke
+Event = Begin | Answered | Failed | Quiet | Mute | Woke
 Command = Try | Drop | Win | Lose
 
 
@@ -196,6 +203,8 @@ class Pursuit:
                 return self._failed(event, now)
             case Quiet(number):
                 return self._quiet(number, now)
+            case Mute(number):
+                return self._mute(number, now)
             case Woke():
                 return self._woke(now)
 
@@ -287,6 +296,12 @@ class Pursuit:
         if number not in self._running:
             return []
         self.hung.add(number)
+        return self._doubt({number}, now)
+
+    def _mute(self, number: int, now: float) -> list[Command]:
+        """No fault of a server that says so, and no reason to ask twice while nobody has a slot to spare."""
+        if number not in self._running or self._rules.load() >= FULL:
+            return []
         return self._doubt({number}, now)
 
     def _doubt(self, numbers: set[int], now: float) -> list[Command]:

@@ -18,7 +18,7 @@ from meshnode.gossip.facts import Facts
 from meshnode.model.job import Label
 
 if TYPE_CHECKING:
-    from meshnode.dispatch.leases import Lease, Leases, Served
+    from meshnode.dispatch.leases import Lease, Leases, Served, Signs
     from meshnode.dispatch.wire import Envelope
     from meshnode.model.ids import NodeId
     from meshnode.net import Link, LinkStream
@@ -115,15 +115,14 @@ class RemoteAnswer:
 
 async def ask(
     link: Link, envelope: Envelope, body: bytes, me: NodeId, peer: str, told: Told = _unheard,
-    *, leases: Leases, onward: Served | None = None, fell_quiet: Callable[[], None] | None = None,
-    placed: Callable[[int], None] | None = None,
+    *, leases: Leases, onward: Served | None = None, signs: Signs | None = None,
 ) -> RemoteAnswer:  # fmt: skip
     """Send a job over `link` and return once its first bytes are here.
 
     `peer` names the server for error texts; `told` is given what it says of its load as it answers or refuses;
-    `onward` is whose job it is, where this node only passes it on; `fell_quiet` is told when nothing is heard for a
-    while before there is an answer, `placed` where it waits in the server's queue. Raises the server's RequestError, or
-    PeerFailed (LeaseExpired). Cancelling resets the stream, which cancels every hop behind it.
+    `onward` is whose job it is, where this node only passes it on; `signs` are told until there is an answer. Raises
+    the server's RequestError, or PeerFailed (LeaseExpired). Cancelling resets the stream, which cancels every hop
+    behind it.
     """
     try:
         padded = envelope.label is Label.SENSITIVE
@@ -131,7 +130,7 @@ async def ask(
     except LinkError as error:
         raise PeerFailed(f"{peer} cannot be reached: {error}") from error
     lease = leases.take(stream, peer, onward)
-    lease.fell_quiet, lease.placed = fell_quiet, placed
+    lease.tell(signs)
     try:
         return await _answer(stream, envelope, body, lease, told)
     except BaseException as error:
@@ -158,7 +157,7 @@ async def _answer(stream: LinkStream, envelope: Envelope, body: bytes, lease: Le
     judge = Unjudged() if lease.onward is not None else judge_of(_status(headers), headers)
     answer = RemoteAnswer(stream, headers, lease, told, judge)
     await answer.begin()
-    lease.fell_quiet = lease.placed = None
+    lease.tell(None)
     return answer
 
 

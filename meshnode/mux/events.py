@@ -43,10 +43,12 @@ class Head:
 @dataclass(frozen=True, slots=True)
 class Beat:
     """The peer still works at what this side asked for: it has nothing else to say of this stream now. `place`: where
-    that waits in a queue, 1 for the next; 0 where it does not, or nobody says."""
+    that waits in a queue, 1 for the next; 0 where it does not, or nobody says. `mute`: the engine says nothing for
+    longer than that can take."""
 
     key: StreamKey
     place: int = 0
+    mute: bool = False
 
 
 @dataclass(frozen=True, slots=True)

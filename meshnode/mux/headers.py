@@ -38,6 +38,9 @@ turns out wrong makes h2 end the whole connection; the end of a stream says as m
 PLACE = "meshnode-place"
 """Of a 102: where the request waits in a queue."""
 
+MUTE = "meshnode-mute"
+"""Of a 102: the engine that is to answer says nothing for longer than that can take."""
+
 PLACE_DIGITS = 6
 """Of a place; queues are shorter by far."""
 
@@ -76,6 +79,11 @@ def incoming(headers: Iterable[tuple[bytes, bytes]], pseudo: frozenset[str]) -> 
 def place(number: int) -> list[tuple[bytes, bytes]]:
     """What a 102 says of a place in a queue; nothing for 0."""
     return [(PLACE.encode(), b"%d" % number)] if 0 < number < 10**PLACE_DIGITS else []
+
+
+def read_mute(headers: Headers) -> bool:
+    """Whether a 102 tells that the engine says nothing: a peer's word, which costs it a request at most."""
+    return any(name == MUTE for name, _ in headers)
 
 
 def read_place(headers: Headers) -> int:

@@ -207,9 +207,10 @@ class Incoming:
 
     def _on_informational(self, half: Half, event: h2_events.InformationalResponseReceived, now: float) -> Event | None:
         headers = blocks.incoming(event.headers, blocks.RESPONSE)
-        return self._beat(half, event.stream_id, now, blocks.read_place(headers))
+        beat = self._beat(half, event.stream_id, now)
+        return Beat(beat.key, blocks.read_place(headers), blocks.read_mute(headers)) if beat is not None else None
 
-    def _beat(self, half: Half, number: int, now: float, place: int = 0) -> Event | None:
+    def _beat(self, half: Half, number: int, now: float) -> Beat | None:
         """A sign of life of the peer's answer; None where it comes too often, or is none. That costs a control frame:
         see `_pay`."""
         stream = self._table.find(half, number)
@@ -221,7 +222,7 @@ class Incoming:
         if stream.beats > BEATS + (now - stream.beats_since) / BEATS_S:
             stream.beats -= 1
             return None
-        return Beat(stream.key, place)
+        return Beat(stream.key)
 
     def _on_trailers(self, half: Half, event: h2_events.TrailersReceived, now: float) -> Event | None:
         headers = blocks.incoming(event.headers, blocks.TRAILERS)

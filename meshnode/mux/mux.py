@@ -32,6 +32,7 @@ PAD_BYTES = 256
 
 
 _PROCESSING = (b":status", b"102")
+_MUTE = (blocks.MUTE.encode(), b"1")
 
 
 class Mux:
@@ -87,14 +88,14 @@ class Mux:
         stream.head_sent = True
         stream.half.connection.send_headers(stream.id, block)
 
-    def beat(self, key: StreamKey, place: int = 0) -> None:
+    def beat(self, key: StreamKey, place: int = 0, *, mute: bool = False) -> None:
         """Tell the peer that what it asked for is being worked at: 102 before the head (RFC 2518 §10.1), with the place
-        where it waits in a queue; after it DATA of no bytes, which needs no credit and overtakes what is queued. Raises
-        StreamReset when the stream is over."""
+        where it waits in a queue, or that its engine is `mute`; after it DATA of no bytes, which needs no credit and
+        overtakes what is queued. Raises StreamReset when the stream is over."""
         stream = self._stream(key)
         connection = stream.half.connection
         if not stream.head_sent:
-            connection.send_headers(stream.id, [_PROCESSING, *blocks.place(place)])
+            connection.send_headers(stream.id, [_PROCESSING, *blocks.place(place), *((_MUTE,) if mute else ())])
         elif connection.local_flow_control_window(stream.id) >= 0:
             # h2 takes a window that the peer has shrunk below nothing for too small even for that.
             connection.send_data(stream.id, b"")

@@ -6,7 +6,7 @@ by the link's write buffer. Not for frames (mux). Counterpart: the LinkStream at
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 import trio
@@ -30,7 +30,7 @@ class LinkStream:
 
     __slots__ = (
         "_chunks", "_ended", "_error", "_finished", "_flow", "_head", "_key", "_link", "_readable", "_writable",
-        "cancel_scope", "heard", "place", "said", "trailers",
+        "cancel_scope", "fell_mute", "heard", "place", "said", "trailers",
     )  # fmt: skip
 
     def __init__(
@@ -39,7 +39,8 @@ class LinkStream:
         """`finished`: nothing follows the head. `cancel_scope`: who serves this stream, if the peer opened it.
 
         `heard` and `said` become true whenever something of this stream came or left; whoever watches over the stream
-        sets them back (dispatch.leases). `place` is where the peer last said that what was asked waits in a queue.
+        sets them back (dispatch.leases). `place` is where the peer last said that what was asked waits in a queue;
+        `fell_mute` is told once if it says that its engine is mute.
         """
         self._link = link
         self._key = key
@@ -54,6 +55,7 @@ class LinkStream:
         self.cancel_scope = cancel_scope
         self.heard = self.said = False
         self.place = 0
+        self.fell_mute: Callable[[], None] | None = None
         self.trailers: Mapping[str, str] = {}
 
     async def head(self) -> Mapping[str, str]:
@@ -132,11 +134,11 @@ class LinkStream:
         self._check_writing()
         self._link.mux.pad(self._key)
 
-    def beat(self, place: int = 0) -> None:
-        """Tell the peer that its request is being worked at, or waits at a `place` in a queue. Waits for nothing, and a
-        stream that is over has nobody to be told."""
+    def beat(self, place: int = 0, *, mute: bool = False) -> None:
+        """Tell the peer that its request is being worked at, or waits at a `place` in a queue, or for an engine that is
+        `mute`. Waits for nothing, and a stream that is over has nobody to be told."""
         if self._error is None and not self._finished and self._link.reason is None:
-            self._link.mux.beat(self._key, place)
+            self._link.mux.beat(self._key, place, mute=mute)
             self._link.flush()
 
     async def finish(self, trailers: Headers = ()) -> None:
@@ -204,6 +206,13 @@ class LinkStream:
         self._head = dict(headers)
         self.heard, self.place = True, 0
         self._wake_reader()
+
+    def arrived_beat(self, place: int, mute: bool) -> None:
+        """A sign of life came."""
+        self.heard, self.place = True, place
+        if mute and self.fell_mute is not None:
+            tell, self.fell_mute = self.fell_mute, None
+            tell()
 
     def arrived(self, data: bytes, flow: int) -> None:
         """Bytes came; `flow` is what they cost of the window."""

@@ -70,9 +70,9 @@ class Streams:
             case Head(key, headers, _):
                 if (stream := self._by_key.get(key)) is not None:
                     stream.arrived_head(headers)
-            case Beat(key, place):
+            case Beat(key, place, mute):
                 if (stream := self._by_key.get(key)) is not None:
-                    stream.heard, stream.place = True, place
+                    stream.arrived_beat(place, mute)
             case Trailers(key, headers):
                 if (stream := self._by_key.get(key)) is not None:
                     stream.arrived_trailers(headers)

@@ -34,18 +34,18 @@ class Speed(NamedTuple):
 class _Pace:
     """One average and what was last told of it, both in the unit of the telling."""
 
-    __slots__ = ("_average", "_told")
+    __slots__ = ("_told", "average")
 
     def __init__(self) -> None:
-        self._average = 0.0
+        self.average = 0.0
         self._told = 0
 
     def add(self, sample: float) -> None:
-        self._average += (sample - self._average) * (_SHARE if self._average else 1.0)
+        self.average += (sample - self.average) * (_SHARE if self.average else 1.0)
 
     def tell(self) -> int:
-        if self._average and not self._told / _NEWS < self._average < self._told * _NEWS:
-            self._told = max(1, round(self._average))
+        if self.average and not self._told / _NEWS < self.average < self._told * _NEWS:
+            self._told = max(1, round(self.average))
         return self._told
 
 
@@ -69,6 +69,11 @@ class Speeds:
         """What to tell now."""
         found = self._of.get(model)
         return Speed(found[0].tell(), found[1].tell()) if found is not None else Speed()
+
+    def first_token_s(self, model: str, units: float) -> float | None:
+        """What a first token usually takes from the slot; None where that was not measured."""
+        found = self._of.get(model)
+        return found[0].average * units / 1e3 if found is not None and found[0].average else None
 
     def marked(self, offers: Iterable[ModelOffer]) -> tuple[ModelOffer, ...]:
         """The offers, with what is to be told of each."""

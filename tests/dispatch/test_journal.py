@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -134,8 +135,8 @@ def _say(node: WorldNode, headers: dict[str, str]) -> None:
     """Have the node's answers bear these too."""
     serve = node.local.serve
 
-    async def lie(job: Job) -> LocalAnswer:
-        answer = await serve(job)
+    async def lie(job: Job, fell_mute: Callable[[], None] | None = None) -> LocalAnswer:
+        answer = await serve(job, fell_mute)
         answer.headers = {**answer.headers, **headers}
         return answer
 

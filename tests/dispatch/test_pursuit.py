@@ -20,6 +20,7 @@ from meshnode.dispatch.pursuit import (
     Failed,
     Fault,
     Lose,
+    Mute,
     Pursuit,
     Quiet,
     Role,
@@ -266,6 +267,10 @@ class AnyOrder(RuleBasedStateMachine):
     def quiet(self, number: int) -> None:
         self.perform(self.machine.handle(Quiet(number), self.now))
 
+    @rule(number=st.integers(1, 6))
+    def mute(self, number: int) -> None:
+        self.perform(self.machine.handle(Mute(number), self.now))
+
     @rule(later_s=st.floats(0.0, 2.0))
     def woke(self, later_s: float) -> None:
         self.now += later_s
@@ -306,6 +311,21 @@ def test_who_says_nothing_is_left_running_while_another_is_asked() -> None:
     assert machine.handle(Quiet(1), 3.0) == []
     assert machine.handle(Answered(2), 3.1) == [Drop(1), Win(2)]
     assert machine.hung == {1}
+
+
+def test_who_says_that_its_engine_is_mute_is_left_running_and_not_blamed_while_another_is_asked() -> None:
+    machine = pursuit(1, 2, 3)
+    machine.handle(Begin(), 0.0)
+    assert shape(machine.handle(Mute(1), 1.2)) == [(2, Role.DOUBT)]
+    assert machine.handle(Mute(1), 1.3) == []
+    assert machine.handle(Answered(2), 1.4) == [Drop(1), Win(2)]
+    assert not machine.hung
+
+
+def test_while_nobody_has_a_slot_to_spare_a_mute_engine_is_waited_for() -> None:
+    machine = pursuit(1, 2, 3, load=1.0)
+    machine.handle(Begin(), 0.0)
+    assert machine.handle(Mute(1), 1.2) == []
 
 
 def test_who_said_nothing_may_still_answer_first() -> None:

@@ -326,6 +326,7 @@ class World:
                 await nursery.start(node.sharing.run)
                 await nursery.start(node.around.leases.run)
                 await nursery.start(node.local.loads.run)
+                await nursery.start(node.local.ears.run)
                 task_status.started()
 
 

@@ -54,6 +54,20 @@ def test_a_beat_before_the_head_tells_a_place_in_a_queue() -> None:
     assert pair.take(pair.dialer) == [Head(key, tuple(OK), False), Beat(key)]
 
 
+def test_a_beat_before_the_head_tells_that_an_engine_is_mute() -> None:
+    pair = Pair()
+    key = pair.ask(b"prompt")
+    pair.listener.beat(key, mute=True)
+    pair.listener.beat(key, 2, mute=True)
+    pair.settle()
+    beats = [event for event in pair.take(pair.dialer) if isinstance(event, Beat)]
+    assert beats == [Beat(key, 0, True), Beat(key, 2, True)]
+    pair.listener.send_head(key, OK)
+    pair.listener.beat(key, mute=True)
+    pair.settle()
+    assert pair.take(pair.dialer) == [Head(key, tuple(OK), False), Beat(key)]
+
+
 @given(st.integers(1, 999_999))
 def test_a_place_is_read_as_it_was_written(number: int) -> None:
     assert headers.read_place([(name.decode(), value.decode()) for name, value in headers.place(number)]) == number

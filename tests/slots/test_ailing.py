@@ -72,3 +72,23 @@ def test_a_wait_is_never_long_and_always_ends(events: list[tuple[bool, float]]) 
             made.failed(now)
         assert 0.0 <= made.wait_s(now) <= MOST_S
     assert made.wait_s(now + MOST_S) == 0.0
+
+
+def test_a_mute_engine_is_left_alone_at_once_and_until_it_speaks() -> None:
+    made = Ailing()
+    made.mute(10.0)
+    made.mute(11.0)
+    assert made.wait_s(11.0) == FIRST_S - 1.0
+    made.mute(13.0)
+    assert made.wait_s(13.0) == 2 * FIRST_S
+    made.spoke()
+    assert made.wait_s(13.0) == 0.0
+    made.mute(14.0)
+    assert made.wait_s(14.0) == FIRST_S
+
+
+def test_a_first_word_makes_no_engine_well_that_fails() -> None:
+    made = ailing()
+    made.mute(1.0)
+    made.spoke()
+    assert made.wait_s(1.0) == FIRST_S - 1.0

@@ -79,3 +79,12 @@ def test_offers_are_marked_with_their_own_speed() -> None:
     fast, unknown = speeds.marked((ModelOffer("fast"), ModelOffer("unknown")))
     assert (fast.prefill_ms, fast.decode_us) == (100, 0)
     assert unknown == ModelOffer("unknown")
+
+
+def test_what_a_first_token_usually_takes_is_known_once_it_was_measured() -> None:
+    speeds = Speeds()
+    assert speeds.first_token_s("m", 2.0) is None
+    speeds.first_token("m", 0.5, 0.2)
+    assert speeds.first_token_s("m", 2.0) == 0.8
+    speeds.finished("other", 10, 1.0)
+    assert speeds.first_token_s("other", 2.0) is None

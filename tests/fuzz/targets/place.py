@@ -20,7 +20,9 @@ def one_input(data: bytes) -> None:
             written = [(name.decode(), value.decode()) for name, value in headers.place(number)]
             assert headers.read_place(written) == (number if number <= MOST else 0)
             return
-    assert 0 <= headers.read_place([(":status", "102"), (headers.PLACE, text)]) <= MOST
+    block = [(":status", "102"), (headers.PLACE, text)]
+    assert 0 <= headers.read_place(block) <= MOST
+    assert not headers.read_mute(block) and headers.read_mute([*block, (headers.MUTE, text)])
 
 
 def seeds() -> dict[str, bytes]:

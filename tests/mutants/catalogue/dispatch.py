@@ -6,6 +6,20 @@ from tests.mutants.mutant import Mutant
 
 MUTANTS = (
     Mutant(
+        rule="who would not wait is sent away from an engine that fails or says nothing",
+        file="dispatch/gate.py",
+        text="if job.at_once and (ails_s",
+        instead="if False and (ails_s",
+        tests=("tests/dispatch/test_ears.py",),
+    ),
+    Mutant(
+        rule="who waits for an engine that says nothing is told",
+        file="dispatch/ears.py",
+        text="            tell()",
+        instead="            pass",
+        tests=("tests/dispatch/test_ears.py",),
+    ),
+    Mutant(
         rule="the second server that hangs is not waited for as long as the first",
         file="dispatch/pursuit.py",
         text=" * (AGAIN if self._doubted else 1.0)",

@@ -6,6 +6,20 @@ from tests.mutants.mutant import Mutant
 
 MUTANTS = (
     Mutant(
+        rule="an engine that took a later request first is not mute",
+        file="slots/mute.py",
+        text="            self._due.pop(other, None)\n            if other == key:",
+        instead="            if other == key:",
+        tests=("tests/slots/test_mute.py",),
+    ),
+    Mutant(
+        rule="behind a model that is loaded first nobody is overdue",
+        file="slots/mute.py",
+        text="work_s if work_s is not None else inf",
+        instead="work_s if work_s is not None else 0.0",
+        tests=("tests/slots/test_mute.py",),
+    ),
+    Mutant(
         rule="a slot is given back once",
         file="slots/admission.py",
         text="grant = self._grants.pop(ticket, None)",
