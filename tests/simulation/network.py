@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from meshnode.gossip import messages
 from meshnode.gossip.overlay_events import Dial, Failed, Linked
 from meshnode.model.ids import NodeId
 from tests.simulation.loop import Loop
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
     from tests.simulation.node import SimNode
 
 Arrival = Callable[["SimNode", "Wire", Any], None]
+
+KINDS = frozenset(messages._KINDS)
+GARBAGE = b"garbage"
+"""What a frame is counted as."""
 
 RESEND_S = 0.2
 """Linux's least retransmission time-out (RFC 6298 says 1 s); doubles."""
@@ -140,7 +145,8 @@ class Network:
         if self.muted:
             return
         self.frames += 1
-        self.bytes[data[2 : 2 + (data[1] & 31)]] += len(data) + 4
+        kind = data[2 : 2 + (data[1] & 31)]
+        self.bytes[kind if kind in KINDS else GARBAGE] += len(data) + 4
         if self.drop and self._random() < self.drop:
             return
         self.send(wire, frm, gossip_arrives, data)

@@ -179,15 +179,18 @@ class SimNode:
 
     def gossip_event(self, event: Any) -> None:
         """Tell the gossip machine and perform what it says."""
-        self.world.watch.current = self
-        for command in self.gossip.handle(event, self.clock()):
+        world, gossip = self.world, self.gossip
+        world.watch.current = self
+        for command in gossip.handle(event, self.clock()):
             if isinstance(command, Send):
                 wire = self.links.get(command.to)
                 if wire is not None:
-                    self.world.network.gossip(wire, self, command.data)
+                    world.network.gossip(wire, self, command.data)
             else:
                 self._perform(command)
-        self._arm("gossip", self.gossip.next_wakeup())
+        wakeup = gossip.next_wakeup()
+        if wakeup != self._armed["gossip"]:
+            self._arm("gossip", wakeup)
 
     def _perform(self, command: Any) -> None:
         watch = self.world.watch
@@ -333,7 +336,8 @@ class SimNode:
 
     def received(self, wire: Wire, data: bytes) -> None:
         """A gossip frame."""
-        peer = wire.peer(self).id
+        near, far = wire.ends
+        peer = (far if near is self else near).id
         if self.links.get(peer) is wire:
             self.gossip_event(Received(peer, data))
 
@@ -391,9 +395,10 @@ class SimNode:
     def _facts(self) -> Facts | None:
         if not self.engines:
             return None
-        loads = self.world.jobs.loads(self)
-        wait_s = max(load.expected_wait_s for load in loads)
-        free, queued, busy = (sum(getattr(load, what) for load in loads) for what in ("free", "queued", "busy"))
+        free, queued, busy, wait_s = 0, 0, 0, 0.0
+        for load in self.world.jobs.loads(self):
+            free, queued, busy = free + load.free, queued + load.queued, busy + load.busy
+            wait_s = max(wait_s, load.expected_wait_s)
         return facts(free, queued, busy, wait_s)
 
     def _sign(self, body: bytes) -> bytes:

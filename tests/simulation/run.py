@@ -187,7 +187,7 @@ def _gather(world: World, outcome: Outcome) -> None:
     watch.settle_probes()
     outcome.trace = list(watch.log)
     outcome.virtual_s, outcome.events, outcome.frames = world.loop.now, world.loop.events, network.frames
-    outcome.bytes = Counter({kind.decode("ascii", "replace"): size for kind, size in network.bytes.items()})
+    outcome.bytes = Counter({kind.decode(): size for kind, size in network.bytes.items()})
     outcome.outcomes = jobs.outcomes
     outcome.converged_s = [probe.done_at - probe.since if probe.done_at is not None else None for probe in watch.probes]
     outcome.healed_s = watch.healed_s

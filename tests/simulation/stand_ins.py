@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 from unittest import mock
 
-from meshnode.gossip import detector, intake, machine, messages, own, rounds
+from meshnode.gossip import detector, intake, machine, messages, own, proofs, rounds
 from meshnode.gossip.events import Verdict
 from meshnode.model.advert import Advert
 from meshnode.model.ids import NodeId
@@ -65,11 +65,12 @@ def judge(advert: Advert, body: bytes, signed: bytes) -> Verdict:
 def shared(*, tables: bool = False) -> Iterator[None]:
     """While this lasts, equal frames are read and written once for all nodes. `tables`: what all nodes know can be
     kept once, too."""
-    encode, ids = remembered(messages.encode_message), remembered(NodeId)
+    encode, ids, unpack = remembered(messages.encode_message), remembered(NodeId), remembered(intake.unpack)
     with (
         mock.patch.object(machine, "Table", CommonTable if tables else machine.Table),
         mock.patch.object(machine, "decode_message", remembered(messages.decode_message)),
-        mock.patch.object(intake, "unpack", remembered(intake.unpack)),
+        mock.patch.object(intake, "unpack", unpack),
+        mock.patch.object(proofs, "unpack", unpack),
         mock.patch.object(own, "fit", remembered(own.fit)),
         mock.patch.object(rounds, "encode_message", encode),
         mock.patch.object(messages, "encode_message", encode),

@@ -18,6 +18,7 @@ from meshnode.routing.eligible import Sifter
 from meshnode.slots import Admission
 from tests.simulation import faults
 from tests.simulation.faults import Fault
+from tests.simulation.network import KINDS
 from tests.simulation.run import Setup, run, shrink
 
 STORMY = faults.read("change@4:1;drop@5+12=0.2;partition@6+8=0.4;crash@7+3:4;replay@8:5;leave@9:6;change@18:2")
@@ -61,6 +62,21 @@ def test_a_calm_mesh_answers_every_job_and_hears_of_a_change() -> None:
     assert outcome.outcomes["ok"] > 10
     assert outcome.converged_s[0] is not None
     assert outcome.unseen_s == 0.0
+
+
+def test_a_change_of_one_whom_all_put_aside_is_not_waited_for() -> None:
+    """It came back with an incarnation it had used, and contradicted what it had said in that one."""
+    outcome = run(setup("forget@4+2.27:6;change@12:6", nodes=12))
+    assert outcome.failure == ""
+    assert outcome.proofs
+    assert outcome.converged_s == []
+
+
+def test_garbage_is_counted_as_garbage() -> None:
+    outcome = run(setup("flood@5+5:3=2", nodes=12))
+    assert outcome.failure == ""
+    assert outcome.bytes["garbage"] > 0
+    assert set(outcome.bytes) <= {"garbage", *map(bytes.decode, KINDS)}
 
 
 def believe_all(self: Intake, *_: Any) -> Verdict:

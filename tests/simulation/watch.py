@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
-from meshnode.gossip.intake import MAX_UNWANTED
+from meshnode.gossip import intake
 from meshnode.gossip.table import State, Table
-from meshnode.model.advert import Advert, SignedAdvert, unpack
+from meshnode.model.advert import Advert, SignedAdvert
 from meshnode.model.ids import NodeId
 from tests.simulation.stand_ins import signature
 
@@ -90,7 +90,7 @@ class Watch:
 
     def made(self, node: SimNode, body: bytes) -> None:
         """A node signs an advert."""
-        advert = unpack(body)
+        advert = intake.unpack(body)
         self._made.setdefault(node.id, []).append((self.world.loop.now, advert.order))
         self._lifetime[body] = (self.world.loop.now, advert.lifetime_s)
 
@@ -197,8 +197,9 @@ class Watch:
         self.settle_probes()
 
     def settle_probes(self) -> None:
-        """Who is gone, or is no more looked at, need not hear of a change."""
-        judges = {node.number for node in self.world.judges()}
+        """Who is gone, or is no more looked at, need not hear of a change; of one whom others put aside nobody will."""
+        outcast, judges = self.world.outcast, {node.number for node in self.world.judges()}
+        self.probes = [probe for probe in self.probes if probe.done_at is not None or probe.node not in outcast]
         for probe in self.probes:
             probe.missing &= judges
             if probe.done_at is None and not probe.missing:
@@ -228,7 +229,7 @@ class Watch:
         sizes = {
             "adverts": (len(table._entries), 2 * section.nodes),
             "bodies": (len(table._by_body), 2 * section.nodes),
-            "unwanted": (len(node.gossip._intake.unwanted), MAX_UNWANTED),
+            "unwanted": (len(node.gossip._intake.unwanted), intake.MAX_UNWANTED),
             "jobs seen": (len(node.seen), node.seen.limit),
             "measurements": (len(node.router.known.measurements), 4096),
             "breakers": (len(node.router.known.breakers), 4096),
