@@ -30,6 +30,9 @@ class ServingEngine(Protocol):
     @property
     def offers(self) -> tuple[ModelOffer, ...]: ...
 
+    @property
+    def resident(self) -> frozenset[str] | None: ...
+
     async def serve(self, route: str, headers: Mapping[str, str], body: bytes) -> Answer: ...
 
 

@@ -24,6 +24,7 @@ from meshnode.slots.admission import (
     Leave,
     Load,
     Refused,
+    Resident,
     Resize,
     Terms,
     Waiting,
@@ -50,6 +51,7 @@ class Gate:
         """`ear` makes what listens to the engine, and tells what it is given when that goes mute."""
         self._admission = admission
         self._slots = slots
+        self._resident: frozenset[str] | None = None
         self.terms = terms
         self._tickets = itertools.count(1)
         self._waiting: dict[str, trio.Event] = {}
@@ -60,12 +62,14 @@ class Gate:
         self._ailing = Ailing()
         self.ear = ear(self.fell_mute)
 
-    async def enter(self, job: Job, owner: str, engine: str) -> Place:
-        """Wait for a slot on `owner`'s account. Raises Overloaded, NotShared, Paused when the machine refuses."""
+    async def enter(self, job: Job, model: str, owner: str, engine: str) -> Place:
+        """Wait for a slot on `owner`'s account, for `model` as the engine names it. Raises Overloaded, NotShared,
+        Paused when the machine refuses."""
         ticket, position, now = str(next(self._tickets)), 0, trio.current_time()
         if job.at_once and (ails_s := self._ailing.wait_s(now)):
             raise Overloaded(f"{engine} fails, or says nothing: better ask elsewhere first", retry_after_s=ails_s)
-        commands = self._admission.handle(Ask(ticket, job.deadline, job.priority, owner, at_once=job.at_once), now)
+        ask = Ask(ticket, job.deadline, job.priority, owner, at_once=job.at_once, model=model)
+        commands = self._admission.handle(ask, now)
         if commands == [Granted(ticket)]:
             return Place(ticket, position)
         granted = self._waiting[ticket] = trio.Event()
@@ -92,11 +96,15 @@ class Gate:
         """Give the slot, or the place in the queue, back."""
         self._handle(Leave(ticket))
 
-    def adjust(self, slots: int, terms: Terms) -> None:
-        """The engine runs `slots` requests at once, and its machine's owner wants `terms`, from now on."""
+    def adjust(self, slots: int, resident: frozenset[str] | None, terms: Terms) -> None:
+        """The engine runs `slots` requests at once and has the `resident` models loaded, and its machine's owner wants
+        `terms`, from now on."""
         if slots != self._slots:
             self._slots = slots
             self._handle(Resize(slots))
+        if resident is not self._resident:
+            self._resident = resident
+            self._handle(Resident(resident))
         if terms is not self.terms:
             self.terms = terms
             self._handle(terms)

@@ -125,9 +125,9 @@ class Local:
 
     async def _serve(self, job: Job, engine: ServingEngine, gate: Gate, waiting: Waiting) -> LocalAnswer:
         asked_at, account = trio.current_time(), self.share.account(job)
-        own = account == gate.terms.owner
+        own, offer = account == gate.terms.owner, _offer(engine, job.facts.model)
         try:
-            place = await gate.enter(job, account, engine.name)
+            place = await gate.enter(job, offer.name if offer is not None else "", account, engine.name)
         except Overloaded as error:
             error.load = load.write(gate.load(own=own))
             raise
@@ -221,8 +221,7 @@ class Local:
             admission = Admission(engine.slots, self._section.queue_min, ageing_s, terms)
             ear = partial(self.ears.of, engine.name)
             found = self._gates[engine.name] = Gate(admission, engine.slots, terms, ear)
-        else:
-            found.adjust(engine.slots, terms)
+        found.adjust(engine.slots, engine.resident, terms)
         return found
 
 

@@ -51,13 +51,14 @@ class Engine:
     """An OpenAI-compatible server at one URL.
 
     `offers` is what it serves as of the last `refresh`, `lost` what it served until it went down, `slots` how many
-    requests it runs at once, `files` where weights of its models are on this machine, as far as it says it; `state`
-    and `detail` what people are told. A kind that says more of itself overrides
-    `describe`.
+    requests it runs at once, `resident` what it has loaded (None: it does not load on request), `files` where weights
+    of its models are on this machine, as far as it says it; `state` and `detail` what people are told. A kind that
+    says more of itself overrides `describe`.
     """
 
     kind = "openai"
     dialects: tuple[str, ...] = ("openai",)
+    loads_on_request = False
 
     def __init__(self, client: EngineClient, section: EngineSection, name: str = "") -> None:
         self.client = client
@@ -65,6 +66,7 @@ class Engine:
         self.name = name or f"{self.kind}@{client.url.partition('://')[2]}"
         self.offers: tuple[ModelOffer, ...] = ()
         self.lost: tuple[ModelOffer, ...] = ()
+        self.resident: frozenset[str] | None = None
         self.files: Mapping[str, Path] = {}
         self.slots = section.default_slots
         self.state = State.STARTING
@@ -92,6 +94,8 @@ class Engine:
             raise EngineFailed(f"the engine at {self.url} answers {status} to /v1/models")
         listed = [entry for entry in entries(body, "data") if isinstance(entry.get("id"), str)]
         self.offers = tuple(offer for offer in await self.describe(listed) if 0 < len(offer.name) <= MAX_NAME)
+        if self.loads_on_request:
+            self.resident = frozenset(offer.name for offer in self.offers if offer.loaded)
         self.state, self.detail, self.lost = State.READY, "", ()
 
     async def describe(self, listed: list[dict[str, Any]]) -> Iterable[ModelOffer]:

@@ -15,6 +15,7 @@ from meshnode.model.takes import Takes
 from meshnode.slots.estimate import Held, wait_s
 from meshnode.slots.holds import LEAST_S, Holds
 from meshnode.slots.queue import Queue
+from meshnode.slots.residency import Residency
 from meshnode.slots.ticket import Ticket
 
 AGEING_S = 30.0
@@ -27,8 +28,8 @@ _LONGEST_RETRY_S = 60.0
 @dataclass(frozen=True, slots=True)
 class Ask:
     """Event: `ticket` wants a slot. `deadline` is on the clock of `now`; `owner` is an account that is believed;
-    `expected_s` how long it will hold the slot, 0 if unknown; `at_once`: it does not want to wait. An id is used once
-    at a time."""
+    `expected_s` how long it will hold the slot, 0 if unknown; `at_once`: it does not want to wait; `model` by the name
+    that the engine gives it. An id is used once at a time."""
 
     ticket: str
     deadline: float
@@ -36,6 +37,7 @@ class Ask:
     owner: str = ""
     expected_s: float = 0.0
     at_once: bool = False
+    model: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,14 @@ class Resize:
     """Event: the engine now runs `slots` requests at once. Grants are never taken back; 0 lets everyone wait."""
 
     slots: int
+
+
+@dataclass(frozen=True, slots=True)
+class Resident:
+    """Event: the engine has these models loaded, and others only once they are asked for; None: it loads none on
+    request."""
+
+    models: frozenset[str] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +98,7 @@ class Refused:
     retry_after_s: float
 
 
-Event = Ask | Leave | Resize | Terms
+Event = Ask | Leave | Resize | Resident | Terms
 Command = Granted | Refused
 
 
@@ -120,6 +130,7 @@ class _Grant(NamedTuple):
     expected_s: float
     since: float
     waited: bool
+    model: str
 
 
 class Admission:
@@ -130,7 +141,8 @@ class Admission:
         self._slots = slots
         self._queue_min = queue_min
         self._terms = terms if terms is not None else Terms()
-        self._queue = Queue(ageing_s)
+        self._residency = Residency()
+        self._queue = Queue(ageing_s, self._residency)
         self._holds = Holds()
         self._grants: dict[str, _Grant] = {}
         self._foreign = 0
@@ -146,6 +158,8 @@ class Admission:
                 self._leave(ticket, now)
             case Resize(slots):
                 self._slots = max(0, slots)
+            case Resident(models):
+                self._residency.told(models)
             case Terms():
                 commands = self._agree(event, now)
         return commands + self._fill(now) if self._queue else commands
@@ -212,14 +226,15 @@ class Admission:
             return [self._turned_away(ask.ticket)]
         expected_s = ask.expected_s if ask.expected_s > 0 else self._holds.expected_s(ask.owner)
         if self._has_slot(own) and not self._queue and now < ask.deadline:
-            return [self._grant(ask.ticket, _Grant(own, ask.owner, expected_s, now, waited=False))]
+            return [self._grant(ask.ticket, _Grant(own, ask.owner, expected_s, now, waited=False, model=ask.model))]
         if ask.at_once:
             return [Refused(ask.ticket, "busy", _retry(self.snapshot(now, own=own).expected_wait_s))]
         self._arrivals += 1
         first = own and self._terms.first
         ticket = Ticket(
-            ask.ticket, ask.priority, ask.owner, ask.deadline, max(expected_s, LEAST_S), now, self._arrivals, first
-        )
+            ask.ticket, ask.priority, ask.owner, ask.deadline, max(expected_s, LEAST_S), now, self._arrivals, first,
+            ask.model,
+        )  # fmt: skip
         if first and self._has_slot(own):
             # Others wait, for slots that are not theirs: this one does not, and _fill grants it at once.
             self._queue.push(ticket, now, self._holds.usual_s)
@@ -251,6 +266,7 @@ class Admission:
             self._queue.remove(ticket, now)
             return
         self._foreign -= not grant.own
+        self._residency.ended(grant.model)
         held_s = now - grant.since
         if grant.waited:
             self._queue.settle(grant.owner, held_s - grant.expected_s, now, self._holds.usual_s)
@@ -288,11 +304,13 @@ class Admission:
                 commands.append(Refused(ticket.id, "deadline", _SHORTEST_RETRY_S))
                 continue
             own = self._own(ticket.owner)
-            commands.append(self._grant(ticket.id, _Grant(own, ticket.owner, ticket.expected_s, now, waited=True)))
+            grant = _Grant(own, ticket.owner, ticket.expected_s, now, waited=True, model=ticket.model)
+            commands.append(self._grant(ticket.id, grant))
         return commands
 
     def _grant(self, ticket: str, grant: _Grant) -> Granted:
         self._grants[ticket] = grant
+        self._residency.began(grant.model, grant.since)
         self._foreign += not grant.own
         return Granted(ticket)
 

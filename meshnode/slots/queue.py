@@ -10,9 +10,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import chain, filterfalse
 
 from meshnode.model.job import Priority
 from meshnode.slots.ledger import Ledger
+from meshnode.slots.residency import Fits, Residency
 from meshnode.slots.ticket import Ticket
 from meshnode.slots.turns import Key, Turns
 
@@ -33,8 +35,9 @@ class Queue:
 
     OTHERS = _TIERS
 
-    def __init__(self, ageing_s: float) -> None:
+    def __init__(self, ageing_s: float, residency: Residency | None = None) -> None:
         self._ageing_s = max(ageing_s, 1e-3)
+        self._residency = residency if residency is not None else Residency()
         self._ledger = Ledger()
         self._sides = (_Side(Turns(self._ledger)), _Side(Turns(self._ledger)))
         self._tickets: dict[str, Ticket] = {}
@@ -72,7 +75,7 @@ class Queue:
         """Take the ticket that is served next, to `settle` later; None when there is none."""
         for side in self._sides[: 1 if only_own else 2]:
             for tiers in self._in_turn(side, now):
-                ticket = side.turns.pop(tiers, self._key(now), now, quantum_s)
+                ticket = side.turns.pop(tiers, self._key(now), now, quantum_s, self._first(side, tiers, now))
                 del side.tiers[ticket.priority][ticket.id]
                 del self._tickets[ticket.id]
                 return ticket
@@ -97,7 +100,11 @@ class Queue:
         found: list[Ticket] = []
         for side in self._sides:
             for tiers in self._in_turn(side, now):
-                found.extend([ticket for _, _, ticket in sorted(side.turns.starts(tiers, self._key(now)))])
+                in_turn = [ticket for _, _, ticket in sorted(side.turns.starts(tiers, self._key(now)))]
+                fits = self._first(side, tiers, now)
+                if fits is not None:
+                    in_turn = [*filter(fits, in_turn), *filterfalse(fits, in_turn)]
+                found.extend(in_turn)
         return found
 
     def gives_way(self, line: int, owner: str, now: float) -> Ticket | None:
@@ -114,6 +121,10 @@ class Queue:
         if many <= counts[owner] + 1:
             return None
         return max((one for one in there if one.owner == most), key=lambda one: one.order)
+
+    def _first(self, side: _Side, tiers: tuple[int, ...], now: float) -> Fits | None:
+        """Which of some tiers go before the others, since their models are loaded."""
+        return self._residency.first(chain.from_iterable(side.tiers[tier].values() for tier in tiers), now)
 
     def _side(self, ticket: Ticket) -> _Side:
         return self._sides[0 if ticket.own else 1]

@@ -10,7 +10,8 @@ from meshnode.model.job import Priority
 @dataclass(frozen=True, slots=True)
 class Ticket:
     """Times on the monotonic clock, in seconds; `order` counts arrivals; `expected_s` is how long it is thought to hold
-    its slot. `own`: it is of the machine's owner, and goes before all others."""
+    its slot. `own`: it is of the machine's owner, and goes before all others. `model`: by the name that the engine
+    gives it, or empty."""
 
     id: str
     priority: Priority
@@ -20,3 +21,4 @@ class Ticket:
     arrived: float
     order: int
     own: bool = False
+    model: str = ""

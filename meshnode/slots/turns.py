@@ -14,6 +14,7 @@ from itertools import chain
 
 from meshnode.model.job import Priority
 from meshnode.slots.ledger import Account, Ledger
+from meshnode.slots.residency import Fits
 from meshnode.slots.ticket import Ticket
 
 Key = Callable[[Ticket], tuple[int, int]]
@@ -27,8 +28,17 @@ class _Stand:
     account: Account
     tiers: tuple[deque[Ticket], ...] = field(default_factory=lambda: tuple(deque() for _ in Priority))
 
-    def waits(self, tiers: Collection[int]) -> bool:
-        return any(self.tiers[tier] for tier in tiers)
+    def waits(self, tiers: Collection[int], fits: Fits | None) -> bool:
+        return any(self.firsts(tiers, fits))
+
+    def firsts(self, tiers: Collection[int], fits: Fits | None) -> Iterator[Ticket]:
+        """The oldest of each tier, or the oldest that fits."""
+        for tier in tiers:
+            tickets = self.tiers[tier]
+            if fits is None and tickets:
+                yield tickets[0]
+            elif fits is not None and (ticket := next(filter(fits, tickets), None)) is not None:
+                yield ticket
 
 
 class Turns:
@@ -58,12 +68,12 @@ class Turns:
             del self._stands[ticket.owner]
         return stand.account
 
-    def pop(self, tiers: Collection[int], key: Key, now: float, quantum_s: float) -> Ticket:
-        """Take the ticket of `tiers` whose turn it is; its owner is charged what it is expected to cost. Raises
-        IndexError when none waits there."""
-        stand = self._turn(tiers, quantum_s)
-        ticket = min((stand.tiers[tier][0] for tier in tiers if stand.tiers[tier]), key=key)
-        stand.tiers[ticket.priority].popleft()
+    def pop(self, tiers: Collection[int], key: Key, now: float, quantum_s: float, fits: Fits | None = None) -> Ticket:
+        """Take the ticket of `tiers` (of those that fit) whose turn it is; its owner is charged what it is expected to
+        cost. Raises IndexError when none waits there."""
+        stand = self._turn(tiers, quantum_s, fits)
+        ticket = min(stand.firsts(tiers, fits), key=key)
+        stand.tiers[ticket.priority].remove(ticket)
         account = stand.account
         self._ledger.began(account, ticket.expected_s, now, quantum_s)
         if not any(stand.tiers):
@@ -85,18 +95,18 @@ class Turns:
                 yield before_s, ticket.order, ticket
                 before_s += ticket.expected_s
 
-    def _turn(self, tiers: Collection[int], quantum_s: float) -> _Stand:
+    def _turn(self, tiers: Collection[int], quantum_s: float, fits: Fits | None) -> _Stand:
         """Pass the turn on until it is with somebody who waits there and has credit; each of those that is passed gets
         a quantum."""
         ring = self._ring
-        credits = [stand.account.credit_s for stand in ring if stand.waits(tiers)]
+        credits = [stand.account.credit_s for stand in ring if stand.waits(tiers, fits)]
         if not credits:
             raise IndexError("nobody waits")
         if (rounds := int(max(0.0, -max(credits)) / quantum_s)) > 0:
             # Rounds in which nobody would be served are made at once.
             for stand in ring:
-                stand.account.credit_s += rounds * quantum_s * stand.waits(tiers)
-        while not ((waits := ring[0].waits(tiers)) and ring[0].account.credit_s > 0):
+                stand.account.credit_s += rounds * quantum_s * stand.waits(tiers, fits)
+        while not ((waits := ring[0].waits(tiers, fits)) and ring[0].account.credit_s > 0):
             ring[0].account.credit_s += quantum_s * waits
             ring.rotate(-1)
         return ring[0]

@@ -71,6 +71,7 @@ async def test_a_body_with_a_readable_name_goes_untouched(fake: FakeEngine, clie
 async def test_vllm_says_its_context_and_takes_many(scripted: Script) -> None:
     _, client = await scripted([said({"data": [{"id": "org/m", "owned_by": "vllm", "max_model_len": 32768}]})])
     engine = Vllm(client, SECTION)
+    assert engine.resident is None
     await engine.refresh()
     assert [(offer.name, offer.context, offer.slots) for offer in engine.offers] == [("org/m", 32768, 64)]
 
@@ -86,6 +87,7 @@ async def test_lm_studio_says_what_is_loaded_and_what_sees(scripted: Script) -> 
     one, other = engine.offers
     assert (one.context, one.loaded, "vision" in one.features) == (8192, True, True)
     assert (other.context, other.loaded, other.features, other.quant) == (512, False, ("embeddings",), "Q8_0")
+    assert engine.resident == {"a"}
 
 
 async def test_ollama_offers_the_context_it_really_serves(scripted: Script) -> None:
@@ -112,6 +114,7 @@ async def test_ollama_offers_the_context_it_really_serves(scripted: Script) -> N
     assert (one.digest, other.digest) == (bytes.fromhex(weights), b"")
     assert (other.context, other.loaded, other.features) == (512, False, ("embeddings",))
     assert engine.offered("llama3.2") is one
+    assert engine.resident == {"llama3.2:latest"}
 
     await engine.refresh()
     assert engine.offers == (one, other)

@@ -69,6 +69,10 @@ class ScriptedEngine:
     def offers(self) -> tuple[ModelOffer, ...]:
         return (ModelOffer(self.model, context=self.context, slots=self.slots),)
 
+    @property
+    def resident(self) -> frozenset[str] | None:
+        return None
+
     async def serve(self, route: str, headers: Mapping[str, str], body: bytes) -> ScriptedAnswer:
         self.served += 1
         if self.refuse is not None:
@@ -261,7 +265,7 @@ class World:
         )
         local = Local(
             config.engine,
-            lambda model, needs, _: next((e for e in engines if same_model(model, e.model)), None),
+            lambda model, needs, _: next((e for e in engines if any(same_model(model, o.name) for o in e.offers)), None),
             lambda: engines,
             share,
         )

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from meshnode.model.job import Priority
-from meshnode.slots import Admission, Ask, Granted, Leave, Load, Refused, Resize
+from meshnode.slots import Admission, Ask, Granted, Leave, Load, Refused, Resident, Resize
 
 NEVER = 1e9
 
@@ -167,7 +167,7 @@ class Service(RuleBasedStateMachine):
         self.granted: set[str] = set()
         self.count = 0
 
-    def perform(self, event: Ask | Leave | Resize) -> None:
+    def perform(self, event: Ask | Leave | Resize | Resident) -> None:
         bound = self.admission.queue_bound
         before = len(self.granted)
         for command in self.admission.handle(event, self.now):
@@ -179,9 +179,8 @@ class Service(RuleBasedStateMachine):
                 continue
             asked = self.asks[name]
             elders = [self.asks[other] for other in self.asks if other in self.waiting and self.older(other, name)]
-            assert all((e.owner, e.priority) != (asked.owner, asked.priority) for e in elders), (
-                "first come, first served"
-            )
+            alike = (asked.owner, asked.priority, asked.model)
+            assert all((e.owner, e.priority, e.model) != alike for e in elders), "first come, first served"
             self.granted.add(name)
             assert len(self.granted) <= max(self.slots, before)
 
@@ -193,11 +192,12 @@ class Service(RuleBasedStateMachine):
         owner=st.sampled_from("ab"),
         left_s=st.floats(-1, 60),
         expected_s=st.sampled_from([0.0, 0.5, 10.0]),
+        model=st.sampled_from("pq"),
     )
-    def ask(self, priority: Priority, owner: str, left_s: float, expected_s: float) -> None:
+    def ask(self, priority: Priority, owner: str, left_s: float, expected_s: float, model: str) -> None:
         self.count += 1
         name = str(self.count)
-        self.asks[name] = Ask(name, self.now + left_s, priority, owner, expected_s)
+        self.asks[name] = Ask(name, self.now + left_s, priority, owner, expected_s, model=model)
         self.waiting.append(name)
         self.perform(self.asks[name])
 
@@ -209,6 +209,10 @@ class Service(RuleBasedStateMachine):
         if name in self.waiting:
             self.waiting.remove(name)
         self.perform(Leave(name))
+
+    @rule(models=st.none() | st.frozensets(st.sampled_from("pq")))
+    def hear_what_is_loaded(self, models: frozenset[str] | None) -> None:
+        self.perform(Resident(models))
 
     @rule(slots=st.integers(0, 4))
     def resize(self, slots: int) -> None:

@@ -16,6 +16,7 @@ class LmStudio(Engine):
     """A local LM Studio. It loads a model that is asked for, so the unloaded ones are offered too, as such."""
 
     kind = "lm-studio"
+    loads_on_request = True
 
     async def describe(self, listed: list[dict[str, Any]]) -> Iterable[ModelOffer]:
         status, body = await self.client.read("GET", "/api/v0/models")

@@ -36,6 +36,7 @@ class Ollama(Engine):
 
     kind = "ollama"
     dialects = ("openai", "ollama")
+    loads_on_request = True
 
     def __init__(self, client: EngineClient, section: EngineSection, name: str = "") -> None:
         super().__init__(client, section, name)
