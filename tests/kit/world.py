@@ -265,7 +265,9 @@ class World:
         )
         local = Local(
             config.engine,
-            lambda model, needs, _: next((e for e in engines if any(same_model(model, o.name) for o in e.offers)), None),
+            lambda model, needs, _: next(
+                (e for e in engines if any(same_model(model, o.name) for o in e.offers)), None
+            ),
             lambda: engines,
             share,
         )

@@ -26,4 +26,11 @@ MUTANTS = (
         instead="grant = self._grants.pop(ticket, None) or self._grants.pop(next(iter(self._grants), ''), None)",
         tests=("tests/slots/test_admission.py",),
     ),
+    Mutant(
+        rule="a request whose model is not loaded is not passed for ever",
+        file="slots/residency.py",
+        text="elif now >= max(ticket.arrived + AGE_S, self._since + TENURE_S):",
+        instead="elif now < 0:",
+        tests=("tests/slots/test_residency.py",),
+    ),
 )
