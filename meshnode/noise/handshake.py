@@ -8,6 +8,7 @@ big-endian length. Whoever lacks the secret of psk0 gets zero bytes from a Respo
 from __future__ import annotations
 
 import hashlib
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -77,7 +78,7 @@ def prologue(mesh: bytes) -> bytes:
     return PROTOCOL + b"\x00" + bytes(VERSIONS) + hashlib.sha256(mesh).digest()
 
 
-class _Handshake:
+class _Handshake(ABC):
     """What both roles share: the buffers, the framing, and death at the first error."""
 
     def __init__(self, static: StaticKey) -> None:
@@ -109,8 +110,9 @@ class _Handshake:
         self._output.clear()
         return out
 
+    @abstractmethod
     def _advance(self) -> Established | None:
-        raise NotImplementedError
+        """Read and write as many messages as there are; the result once both sides know each other."""
 
     def _queue(self, message: bytes) -> None:
         self._output += len(message).to_bytes(LENGTH_BYTES, "big") + message
