@@ -52,6 +52,8 @@ BARRIERS = {
     "net/listen.py": "an accepted connection",
     "net/link.py": "a link",
     "net/streams.py": "a stream of a peer: gossip, a question, a job",
+    "front/guard.py": "a client's connection",
+    "front/exchange.py": "a client's request",
     "mesh/dials.py": "a dialled link; a question to dial back",
     "mesh/tunnels.py": "a tunnel",
     "mesh/discover.py": "multicast, whose library is others' code",

@@ -169,6 +169,9 @@ def why(
     request: Annotated[
         str | None, typer.Argument(metavar="REQUEST", help="Its `x-request-id`; without it, the last requests.")
     ] = None,
+    everyone: Annotated[
+        bool, typer.Option("--all", help="Every candidate that was looked at, and each that was left out.")
+    ] = False,
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -181,7 +184,7 @@ def why(
         if request is None:
             telling.recent(place.find(home, None), as_json)
         else:
-            telling.why(place.find(home, None), request, as_json)
+            telling.why(place.find(home, None), request, everyone, as_json)
 
 
 app.add_typer(verbs.peers, name="peers")

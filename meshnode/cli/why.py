@@ -1,6 +1,7 @@
 """`meshnode why`: why a request went where it went, and where its time went; without an id, the last requests.
 
-With `--json` the node's own words, unchanged. Counterpart: dispatch.journal, which writes what is shown here.
+In short the servers tried and the best of the others, with `--all` every candidate; with `--json` the node's own words,
+unchanged. Counterpart: dispatch.journal, which writes what is shown here.
 """
 
 from __future__ import annotations
@@ -15,14 +16,22 @@ from meshnode.errors import DecodeError
 
 REQUESTS = "/mesh/requests"
 
+LEFT_OUT = 20
+"""Candidates left out that are shown in short: as many as fit on a screen beside the rest."""
 
-def why(daemon: Daemon, request: str, as_json: bool) -> None:
-    """Everything about one request."""
+PARTLY = (
+    "more offer it and were not looked at: of more than 128 servers a decision looks at some by lot and at the best of "
+    "the last one, so that choosing takes no longer the larger the mesh is"
+)
+
+
+def why(daemon: Daemon, request: str, everyone: bool, as_json: bool) -> None:
+    """What happened to one request; with `everyone` each candidate that was looked at."""
     document = daemon.get(f"{REQUESTS}/{quote(request, safe='')}")
     if as_json:
         return say.write_json(document)
     try:
-        _show(document)
+        _show(document, everyone)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DecodeError("the node's answer is of another version of meshnode; try --json") from error
     return None
@@ -48,7 +57,7 @@ def _line(one: dict[str, Any]) -> list[str]:
     ]  # fmt: skip
 
 
-def _show(told: dict[str, Any]) -> None:
+def _show(told: dict[str, Any], everyone: bool) -> None:
     plan = told["plan"]
     _say(f"{told['id']}  {told['model']}  {_outcome(told)} after {told['total_s']:.6f} s")
     key = f" with key {told['key']}" if told.get("key") else ""
@@ -58,7 +67,8 @@ def _show(told: dict[str, Any]) -> None:
         _say(f"{told['cache']}: shares the answer of {told['shares']}")
     if "refusal" in plan:
         _say(f"refused: {plan['refusal']['code']}: {plan['refusal']['message']}")
-    _candidates(plan)
+    _candidates(plan, everyone)
+    _left_out(plan, everyone)
     print()
     rows = [
         [str(one["number"]), one["name"], one["why"], _s(one["began_s"]), _s(one["took_s"]), one["outcome"]]
@@ -81,21 +91,35 @@ def _outcome(told: dict[str, Any]) -> str:
     return f"{told['outcome']}, queued at place {place}" if place else str(told["outcome"])
 
 
-def _candidates(plan: dict[str, Any]) -> None:
+def _candidates(plan: dict[str, Any], everyone: bool) -> None:
+    further = plan.get("further", [])
+    shown = [*plan["attempts"], *plan.get("others", []), *(further if everyone else [])]
     rows = []
-    for one in [*plan["attempts"], *plan.get("others", [])]:
+    for one in shown:
         terms = ", ".join(f"{name.removesuffix('_s')} {value:g}" for name, value in one["terms"].items())
-        rows.append([one["name"], " > ".join(one["path"]), f"{one['score']:g}", f"{one['predicted_s']:g} s", terms])
+        way = " > ".join(one["path"]) if "path" in one else _links(one["hops"])
+        rows.append([one["name"], way, f"{one['score']:g}", f"{one['predicted_s']:g} s", terms])
     print()
     say.write_table(("CANDIDATE", "PATH", "SCORE", "PREDICTED", "TERMS"), rows, "no candidates")
-    if (more := plan.get("eligible", 0) - len(rows)) > 0:
-        _say(f"and {more} more that may serve, with higher scores")
+    if (more := plan.get("eligible", 0) - len(shown)) > 0:
+        where = "--all shows them" if further else "their terms are kept of the newest requests only"
+        _say(f"and {more} more that may serve, with higher scores ({where})")
     if unseen := plan.get("not_looked_at", 0):
-        _say(f"so many offer it that {unseen} were not looked at")
-    for one in plan["excluded"]:
+        _say(f"{unseen} {PARTLY}")
+
+
+def _left_out(plan: dict[str, Any], everyone: bool) -> None:
+    shown = plan["excluded"] if everyone else plan["excluded"][:LEFT_OUT]
+    for one in shown:
         _say(f"not {one['name']}: it {one['text']} ({one['code']})")
-    if plan["not_listed"]:
-        _say(f"and {plan['not_listed']} more")
+    if more := len(plan["excluded"]) - len(shown):
+        _say(f"and {more + plan['not_listed']} more that may not serve (--all shows them)")
+    elif plan["not_listed"]:
+        _say(f"and {plan['not_listed']} more that may not serve (they are kept of the newest requests only)")
+
+
+def _links(hops: int) -> str:
+    return f"{hops} link{'s' if hops != 1 else ''} away" if hops else "here"
 
 
 def _event(step: dict[str, Any]) -> str:

@@ -25,13 +25,14 @@ _OVER = frozenset({"answered", "failed", "let go"})
 """What happens to attempts that do not wait any more."""
 
 EXCLUSIONS = 40
-"""Kept of one plan; a mesh may have a thousand nodes that may not serve."""
+"""Kept of every plan; a mesh may have a thousand nodes that may not serve."""
 
 QUEUE_DIGITS = 9
 """Of milliseconds: a week and more."""
 
 ENTRY_BYTES = 1400
-ATTEMPT_BYTES = 700
+ATTEMPT_BYTES = 450
+CANDIDATE_BYTES = 450
 EXCLUSION_BYTES = 300
 STEP_BYTES = 150
 """What each takes in memory, measured generously."""
@@ -48,11 +49,12 @@ class Step(NamedTuple):
 
 
 class Entry:
-    """One request. `plan` is None until there is one; `outcome` until it has ended."""
+    """One request. `plan` is None until there is one; `outcome` until it has ended. `whole` is the same plan with all
+    who were looked at, while there is room for that."""
 
     __slots__ = (
         "at", "cache", "chunks", "key", "label", "model", "outcome", "owner", "places", "plan", "queue_ms", "refusal",
-        "request", "route", "shares", "steps", "stream", "unkept",
+        "request", "route", "shares", "steps", "stream", "whole",
     )  # fmt: skip
 
     def __init__(self, job: Job, now: float) -> None:
@@ -62,8 +64,8 @@ class Entry:
         self.owner, self.key = job.owner, job.wishes.key
         self.at = time.time()
         self.plan: Plan | None = None
+        self.whole: Plan | None = None
         self.refusal: dict[str, Any] | None = None
-        self.unkept = 0
         self.steps = [Step(now, "received")]
         self.outcome: str | None = None
         self.queue_ms: int | None = None
@@ -78,9 +80,10 @@ class Entry:
             # Not the error itself: raised, it holds the frames that it passed, and with them the prompt.
             error = plan.refusal
             self.refusal = {"status": error.status, "code": error.code, "message": error.message}
-        self.unkept = max(0, len(plan.exclusions) - EXCLUSIONS)
-        if self.unkept or plan.refusal is not None:
-            plan = plan._replace(exclusions=plan.exclusions[:EXCLUSIONS], refusal=None)
+            plan = plan._replace(refusal=None)
+        if plan.ranked or len(plan.exclusions) > EXCLUSIONS:
+            self.whole = plan
+            plan = plan._replace(exclusions=plan.exclusions[:EXCLUSIONS], ranked=())
         self.plan = plan
         self.note(now, "planned")
 
@@ -123,15 +126,23 @@ class Entry:
         many = (len(plan.attempts) + len(plan.others), len(plan.exclusions)) if plan is not None else (0, 0)
         return ENTRY_BYTES + many[0] * ATTEMPT_BYTES + many[1] * EXCLUSION_BYTES + len(self.steps) * STEP_BYTES
 
+    @property
+    def whole_size(self) -> int:
+        """What `whole` may take besides."""
+        plan = self.whole
+        return plan.eligible * CANDIDATE_BYTES + len(plan.exclusions) * EXCLUSION_BYTES if plan is not None else 0
+
 
 class Journal:
-    """The newest requests, at most `most` and `most_bytes`; the oldest go first."""
+    """The newest requests, at most `most` and `most_bytes`; the oldest go first, and before any goes, the oldest lists
+    of all who were looked at do."""
 
     def __init__(self, most: int, most_bytes: int) -> None:
         self._most = most
         self._most_bytes = most_bytes
         self._entries: deque[Entry] = deque()
         self._sizes: deque[int] = deque()
+        self._whole: deque[tuple[Entry, int]] = deque()
         self._bytes = 0
 
     def __len__(self) -> int:
@@ -147,9 +158,21 @@ class Journal:
         self._entries.append(entry)
         self._sizes.append(size)
         self._bytes += size
+        if entry.whole is not None:
+            self._whole.append((entry, entry.whole_size))
+            self._bytes += entry.whole_size
+        while self._whole and self._bytes > self._most_bytes:
+            self._shorten()
         while len(self._entries) > self._most or (self._bytes > self._most_bytes and len(self._entries) > 1):
+            if self._whole and self._whole[0][0] is self._entries[0]:
+                self._shorten()
             self._entries.popleft()
             self._bytes -= self._sizes.popleft()
+
+    def _shorten(self) -> None:
+        entry, size = self._whole.popleft()
+        entry.whole = None
+        self._bytes -= size
 
     def find(self, request: str) -> Entry | None:
         """The newest of this id: clients may use one twice."""
@@ -192,10 +215,12 @@ def brief(entry: Entry, view: View, now: float) -> dict[str, Any]:
 def report(entry: Entry, view: View, now: float) -> dict[str, Any]:
     """Everything about one request: the time line's `for_s` add up to `total_s`, in whole microseconds."""
     first = next((step for step in entry.steps if step.event == "first token"), None)
-    plan = explain(entry.plan, view) if entry.plan is not None else {"attempts": [], "excluded": [], "reason": ""}
+    plan = entry.whole or entry.plan
+    told = explain(plan, view) if plan is not None else {"attempts": [], "excluded": [], "reason": ""}
+    not_listed = plan.left_out - len(plan.exclusions) if plan is not None else 0
     return {
         **brief(entry, view, now),
-        "plan": {**plan, "not_listed": entry.unkept, **({"refusal": entry.refusal} if entry.refusal else {})},
+        "plan": {**told, "not_listed": not_listed, **({"refusal": entry.refusal} if entry.refusal else {})},
         "attempts": _attempts(entry, view),
         "queue_ms": entry.queue_ms,
         "first_token_s": _us(first.at, entry) / 1e6 if first is not None else None,

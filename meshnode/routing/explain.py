@@ -5,10 +5,12 @@ Counterparts: the `x-meshnode-reason` header and the explain endpoint (front). H
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import Any
 
 from meshnode.model.view import View
 from meshnode.routing.plan import Attempt, Plan
+from meshnode.routing.score import Score, named
 
 _DIGITS = 4
 """Decimals kept: a tenth of a millisecond."""
@@ -37,6 +39,7 @@ def explain(plan: Plan, view: View) -> dict[str, Any]:
         "eligible": plan.eligible,
         "attempts": [_attempt(attempt, view) for attempt in plan.attempts],
         "others": [_attempt(other, view) for other in plan.others],
+        "further": _further(plan, view),
         "excluded": [
             {
                 "node": exclusion.node.text,
@@ -61,7 +64,30 @@ def _attempt(attempt: Attempt, view: View) -> dict[str, Any]:
         "model": attempt.model,
         "path": [view.name(node) for node in attempt.path],
         "hops": len(attempt.path) - 1,
-        "score": round(attempt.score.value, _DIGITS),
-        "predicted_s": round(attempt.score.predicted_s, _DIGITS),
-        "terms": {term: round(value, _DIGITS) for term, value in attempt.score.terms._asdict().items()},
+        **_scored(attempt.score),
+    }
+
+
+def _further(plan: Plan, view: View) -> list[dict[str, Any]]:
+    """The rest of those that may serve, the best first. No way was laid out to them."""
+    told = {(one.node, one.model) for one in (*plan.attempts, *plan.others)}
+    ranked = sorted((one for tier in plan.ranked for one in tier), key=attrgetter("value"))
+    return [
+        {
+            "node": one.candidate.node.text,
+            "name": view.name(one.candidate.node),
+            "model": one.candidate.name,
+            "hops": one.candidate.hops,
+            **_scored(named(one.rating, one.candidate, one.branch.weight)),
+        }
+        for one in ranked
+        if (one.candidate.node, one.candidate.name) not in told
+    ]
+
+
+def _scored(score: Score) -> dict[str, Any]:
+    return {
+        "score": round(score.value, _DIGITS),
+        "predicted_s": round(score.predicted_s, _DIGITS),
+        "terms": {term: round(value, _DIGITS) for term, value in score.terms._asdict().items()},
     }

@@ -45,10 +45,11 @@ class Plan(NamedTuple):
     """Attempts in order, why each other candidate was left out, and why the first is first. Where there is no attempt,
     `refusal` is the error to answer with.
 
-    Small enough to be kept for every request, but for its exclusions: `others` are the best of those not to be tried,
-    out of `eligible` in all, `left_out` counts the exclusions, `unseen` those that were not looked at, there being so
-    many. `model` is the name as it was understood, `label` what the request travels under, `tier` the tier of an alias
-    that was taken (counted from 1; 0 without one), `conversation` "", "new", "kept", or why it moves.
+    Small enough to be kept for every request, but for `exclusions` and `ranked`: `others` are the best of those not to
+    be tried, out of `eligible` in all, who are `ranked` by tier where they are more; `left_out` counts the exclusions,
+    `unseen` those that were not looked at, there being so many. `model` is the name as it was understood, `label` what
+    the request travels under, `tier` the tier of an alias that was taken (counted from 1; 0 without one),
+    `conversation` "", "new", "kept", or why it moves.
     """
 
     attempts: tuple[Attempt, ...]
@@ -63,6 +64,7 @@ class Plan(NamedTuple):
     conversation: str = ""
     left_out: int = 0
     unseen: int = 0
+    ranked: tuple[list[Ranked], ...] = ()
 
 
 class _Request(NamedTuple):
@@ -154,19 +156,21 @@ class Planner:
         servers = first.servers if len(tiers) == 1 else [*first.servers, *_further(tiers, number)]
         most = max(1 + self._dispatch.retries, job.wishes.fanout)
         made = self._attempts(servers, request, most + OTHERS)
+        eligible = sum(map(len, tiers))
         return Plan(
             tuple(made[:most]),
             tuple(found.exclusions),
             _why(first, asked, number),
             None,
             tuple(made[most:]),
-            sum(map(len, tiers)),
+            eligible,
             asked.model,
             job.label,
             number + 1 if asked.rule is not None else 0,
             first.conversation,
             len(found.exclusions),
             found.unseen,
+            tuple(tiers) if eligible > len(made) else (),
         )
 
     def _learn(self, servers: list[Ranked]) -> None:

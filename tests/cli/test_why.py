@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from meshnode.cli.app import app
 from meshnode.dispatch.journal import Journal, brief, report
 from meshnode.keep.home import Home
+from meshnode.routing.aperture import WIDE
 from tests.cli.conftest import FakeDaemon
 from tests.routing.build import NOTHING, job, node, router, star
 
@@ -39,6 +40,66 @@ def test_it_shows_candidates_exclusions_attempts_and_where_the_time_went(
     assert "in all 3.500000 s, 7 chunks" in shown
     assert "first token" in shown
     assert "\x1b" not in shown
+
+
+def many(servers: int, plans: int = 1, **facts: Any) -> dict[str, Any]:
+    """A report of the last of so many plans over so many servers."""
+    view, made = star(servers), router()
+    entry = Journal(1, 1 << 20).begin(job(), 10.0)
+    for seed in range(plans):
+        entry.planned(made.consider(job(**facts), view, NOTHING, Random(seed), 10.0), 10.0)
+    entry.ended(11.0, "ok")
+    return report(entry, view, 20.0)
+
+
+def shown(cli: CliRunner, home: Path, daemon: FakeDaemon, document: dict[str, Any], *options: str) -> str:
+    daemon.answer("GET", "/mesh/requests/j1", document)
+    return cli.invoke(app, ["why", "j1", *options, "--home", str(home)]).stdout
+
+
+def rows(text: str) -> set[str]:
+    """Names of the servers that the table of candidates has."""
+    return {line.split()[0] for line in text.splitlines() if line.startswith("n") and "prefill" in line}
+
+
+def test_in_short_the_best_are_shown_and_with_all_everyone(cli: CliRunner, home: Path, daemon: FakeDaemon) -> None:
+    document = many(60)
+    short = shown(cli, home, daemon, document)
+    best = len(document["plan"]["attempts"]) + len(document["plan"]["others"])
+    assert len(rows(short)) == best
+    assert f"and {60 - best} more that may serve, with higher scores (--all shows them)" in short
+    whole = shown(cli, home, daemon, document, "--all")
+    assert rows(whole) == {f"n{number}" for number in range(1, 61)}
+    assert "1 link away" in whole
+    assert " more " not in whole
+
+
+def test_what_is_kept_no_more_is_not_promised(cli: CliRunner, home: Path, daemon: FakeDaemon) -> None:
+    document = many(60)
+    document["plan"]["further"] = []
+    for options in ((), ("--all",)):
+        assert "more that may serve, with higher scores (their terms are kept of the newest requests only)" in shown(
+            cli, home, daemon, document, *options
+        )
+
+
+def test_those_left_out_are_counted_in_short_and_named_with_all(cli: CliRunner, home: Path, daemon: FakeDaemon) -> None:
+    document = many(60, needs=frozenset({"vision"}))
+    short, whole = (shown(cli, home, daemon, document, *options) for options in ((), ("--all",)))
+    assert (short.count("not n"), whole.count("not n")) == (20, 60)
+    assert "and 40 more that may not serve (--all shows them)" in short
+    document["plan"]["excluded"], document["plan"]["not_listed"] = document["plan"]["excluded"][:40], 20
+    assert "and 40 more that may not serve (--all shows them)" in shown(cli, home, daemon, document)
+    assert "and 20 more that may not serve (they are kept of" in shown(cli, home, daemon, document, "--all")
+
+
+def test_how_many_were_not_looked_at_and_why_is_said(cli: CliRunner, home: Path, daemon: FakeDaemon) -> None:
+    document = many(300, plans=2)
+    unseen = document["plan"]["not_looked_at"]
+    assert unseen > 0
+    text = shown(cli, home, daemon, document, "--all")
+    assert f"{unseen} more offer it and were not looked at: of more than {WIDE} servers" in text
+    assert len(rows(text)) == 300 - unseen
 
 
 def test_json_is_what_the_node_said(cli: CliRunner, home: Path, daemon: FakeDaemon) -> None:

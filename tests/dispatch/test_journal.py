@@ -81,33 +81,63 @@ async def test_refusals_races_and_clients_that_leave_are_told_too(tmp_path: Path
         assert adds_up(found)
 
 
-@given(most=st.integers(1, 20), budget=st.integers(1, 60_000), many=st.integers(0, 60))
-def test_it_is_bounded_in_number_and_bytes(most: int, budget: int, many: int) -> None:
-    journal, made, view = Journal(most, budget), router(), star(3)
+@given(most=st.integers(1, 20), budget=st.integers(1, 60_000), many=st.integers(0, 60), servers=st.integers(3, 30))
+def test_it_is_bounded_in_number_and_bytes(most: int, budget: int, many: int, servers: int) -> None:
+    journal, made, view = Journal(most, budget), router(), star(servers)
     for number in range(many):
         entry = journal.begin(job(), float(number))
         entry.planned(made.consider(job(), view, NOTHING, Random(1), 0.0), float(number))
         journal.keep(entry)
     assert len(journal) <= most
     assert len(journal) == (1 if many else 0) or journal._bytes <= budget
+    kept = journal.recent(most)
+    assert journal._bytes == sum(journal._sizes) + sum(entry.whole_size for entry in kept)
+    assert [entry for entry, _ in journal._whole] == [entry for entry in reversed(kept) if entry.whole is not None]
     assert [entry.steps[0].at for entry in journal.recent(3)] == [float(n) for n in range(many - 1, -1, -1)][
         : min(3, len(journal))
     ]
 
 
-def test_a_plan_of_many_exclusions_is_cut_and_an_error_is_not_kept() -> None:
+@pytest.mark.parametrize(("budget", "listed"), [(1 << 20, 100), (20_000, EXCLUSIONS)])
+def test_a_plan_of_many_exclusions_is_kept_whole_while_there_is_room_and_an_error_is_not(
+    budget: int, listed: int
+) -> None:
     made, view = router(), star(100)
-    entry = Journal(1, 1 << 20).begin(job(), 0.0)
+    journal = Journal(1, budget)
+    entry = journal.begin(job(), 0.0)
     plan = made.consider(job(needs=frozenset({"vision"})), view, NOTHING, Random(1), 0.0)
     entry.planned(plan, 0.0)
+    journal.keep(entry)
     entry.ended(1.0, NoPeerReachable.code)
-    assert entry.plan is not None
-    assert entry.plan.refusal is None
+    assert all(kept is None or kept.refusal is None for kept in (entry.plan, entry.whole))
     found = report(entry, view, 2.0)
-    assert len(found["plan"]["excluded"]) == EXCLUSIONS
-    assert found["plan"]["not_listed"] == len(plan.exclusions) - EXCLUSIONS
+    assert len(plan.exclusions) == 100
+    assert len(found["plan"]["excluded"]) == listed
+    assert found["plan"]["not_listed"] == 100 - listed
     assert found["plan"]["refusal"]["status"] == 400
     assert found["total_s"] == 1.0
+
+
+def test_everyone_who_was_looked_at_is_told_with_terms_and_of_the_oldest_the_best_only() -> None:
+    made, view = router(), star(60)
+    journal = Journal(100, 200_000)
+    for number in range(10):
+        entry = journal.begin(job(), float(number))
+        entry.planned(made.consider(job(), view, NOTHING, Random(number), 0.0), float(number))
+        journal.keep(entry)
+    assert len(journal) == 10
+    told = [report(entry, view, 20.0)["plan"] for entry in journal.recent(10)]
+    newest, oldest = told[0], told[-1]
+    assert newest["eligible"] == oldest["eligible"] == 60
+    rows = [*newest["attempts"], *newest["others"], *newest["further"]]
+    assert len({row["node"] for row in rows}) == len(rows) == 60
+    assert all(row["terms"].keys() == rows[0]["terms"].keys() for row in rows)
+    scores = [row["score"] for row in newest["further"]]
+    assert scores == sorted(scores)
+    assert oldest["further"] == []
+    assert [len(plan["others"]) for plan in told] == [8] * 10
+    kept = [bool(plan["further"]) for plan in told]
+    assert kept == sorted(kept, reverse=True)
 
 
 async def test_what_a_server_says_of_its_queue_is_bounded(tmp_path: Path, autojump_clock: MockClock) -> None:
