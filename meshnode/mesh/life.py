@@ -39,10 +39,12 @@ logger = log.get("mesh")
 FIRST_LINK_S = 5.0
 """How long a join waits for the new mesh to answer, so that it can say who is there."""
 
-_STRANGER = (
-    "who answers there knows no network secret of this node: it is no node of this mesh, or the secret was rotated "
-    "more than a day ago, while this node was away (then it needs a new invite)"
+_SILENT = (
+    "not a word came back: who listens there is stopping or stands still, or is another program; or a node that does "
+    "not know this one, of another mesh, or of this one, rotated more than a day ago while this node was away (then "
+    "this node needs a new invite)"
 )
+"""All that silence tells. Strangers get it by design, and it proves nothing: whoever is killed is as silent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +172,7 @@ class Life:
                 if isinstance(error, AlreadyLinked) or not attempt.unanswered:
                     raise
                 silence = error
-        raise HandshakeFailed(f"{silence}; {_STRANGER}") from silence
+        raise HandshakeFailed(f"{silence}; {_SILENT}") from silence
 
     def _discovery(self, moved: Callable[[tuple[str, ...]], None]) -> Discovery:
         """What watches interfaces and the LAN."""

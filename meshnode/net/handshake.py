@@ -102,13 +102,15 @@ async def respond(
 
 async def _exchange(stream: trio.abc.Stream, machine: Initiator | Responder) -> Established:
     """Carry bytes until the machine has a result. Its last bytes, if any, are still to be sent."""
+    when = "before it said anything"
     while True:
         out = machine.bytes_to_send()
         if out:
             await stream.send_all(out)
         data = await stream.receive_some(READ_BYTES)
         if not data:
-            raise HandshakeFailed("the other end closed the connection during the handshake")
+            raise HandshakeFailed(f"the other end closed the connection {when}")
+        when = "in the middle of the handshake"
         try:
             established = machine.receive(bytes(data))
         except IdentityError as error:
