@@ -165,7 +165,7 @@ class Pursuit:
         self._hedges = hedges
         self._rng = rng
         self._running: dict[int, Attempt] = {}
-        self._asked: set[NodeId] = set()
+        self._asked: set[tuple[NodeId, ...]] = set()
         self._next: Attempt | None = None
         self._retry_at: float | None = None
         self._hedge_at: float | None = None
@@ -263,7 +263,8 @@ class Pursuit:
                 return self._lose(Why.BUDGET)
             self._doubt_at = now + AGAIN_S
             return []
-        hammered = attempt.node in self._asked or (self._full > 1 and self._full == self.made)
+        # The same server by another way is not: what it was asked went down with a relay.
+        hammered = attempt.path in self._asked or (self._full > 1 and self._full == self.made)
         if not hammered:
             return [self._try(attempt, Role.RETRY, now)]
         doubled_s = self._rules.backoff_s * 2 ** (self.made - 1)
@@ -322,7 +323,7 @@ class Pursuit:
         self.made += 1
         self._running[self.made] = attempt
         self._asked_at[self.made] = now
-        self._asked.add(attempt.node)
+        self._asked.add(attempt.path)
         at_once = role in _ONE_BY_ONE and self._course.may_redirect and self._rules.at_once_of(attempt)
         lent = self._retries.lend(now) if at_once else None
         if lent is not None:

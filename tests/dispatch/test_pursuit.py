@@ -134,6 +134,14 @@ def test_the_same_server_is_not_asked_again_at_once(cut: bool) -> None:
     assert shape(machine.handle(Woke(), wakeup)) == [(2, Role.RETRY)]
 
 
+def test_a_server_whose_relay_went_down_is_asked_by_another_way_at_once() -> None:
+    machine = pursuit(1)
+    machine.handle(Begin(), 0.0)
+    around = Servers.attempt(1)._replace(path=(node(0), node(7), node(1)))
+    machine._course.waiting.append(around)  # type: ignore[attr-defined] # Servers
+    assert machine.handle(Failed(1, BROKEN), 5.0) == [Try(2, around, Role.RETRY)]
+
+
 def test_a_mesh_that_is_full_everywhere_is_given_a_moment() -> None:
     machine = pursuit(1, 2, 3)
     machine.handle(Begin(), 0.0)
