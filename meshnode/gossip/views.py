@@ -10,10 +10,11 @@ import random
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from meshnode.config.mesh import MeshSection
 from meshnode.gossip.candidates import is_loopback
-from meshnode.gossip.crowd import network
+from meshnode.gossip.crowd import MOST_READ, network
 from meshnode.gossip.passive import Groups, Passive
 from meshnode.gossip.rates import Bucket
 from meshnode.model.ids import NodeId
@@ -175,6 +176,7 @@ class Views:
         return where, inviter
 
 
+@lru_cache(MOST_READ)
 def network_of(address: str) -> str:
     """The network of `host:port`, as words; empty for this machine's own."""
     host = address.rpartition(":")[0].strip("[]").partition("%")[0]

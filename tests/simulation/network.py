@@ -149,18 +149,18 @@ class Network:
         self.bytes[kind if kind in KINDS else GARBAGE] += len(data) + 4
         if self.drop and self._random() < self.drop:
             return
-        self.send(wire, frm, gossip_arrives, data)
+        arrives = type(frm).received
+        self.send(wire, frm, arrives, data)
         if self.duplicate and self._random() < self.duplicate:
-            self.send(wire, frm, gossip_arrives, data)
+            self.send(wire, frm, arrives, data)
 
     def _arrive(self, wire: Wire, end: int, arrival: Arrival, what: Any) -> None:
-        there = 1 - end
-        if wire.closed[there]:
+        if wire.closed[1 - end]:
             return
         if wire.held[end] or (wire.bad_since is not None and self._stopped(wire, end)):
             wire.held[end].append((arrival, what))
             return
-        arrival(wire.ends[there], wire, what)
+        arrival(wire.ends[1 - end], wire, what)
 
     def _stopped(self, wire: Wire, end: int) -> bool:
         receiver = wire.ends[1 - end]
@@ -271,11 +271,6 @@ class Network:
 
     def _later(self, node: SimNode, seconds: float, call: Callable[..., None], *args: Any) -> None:
         node.after(seconds, call, *args)
-
-
-def gossip_arrives(node: SimNode, wire: Wire, data: bytes) -> None:
-    """A gossip frame is here."""
-    node.received(wire, data)
 
 
 def _accepted(node: SimNode, wire: Wire, _: None) -> None:
