@@ -120,6 +120,12 @@ def test_that_others_do_not_answer_is_no_news(logged: list[Any]) -> None:
     assert [line["event"] for line in logged] == ["a peer cannot be reached"]
 
 
+def test_what_is_no_news_takes_no_place(logged: list[Any]) -> None:
+    complaints = Complaints((NAMED,))
+    missed(complaints, BOB)
+    assert complaints._missed == set()
+
+
 def test_that_anybody_refuses_this_node_is_said_once_and_not_hidden_by_its_silence(logged: list[Any]) -> None:
     complaints = Complaints((NAMED,))
     for target in (BOB, NAMED):

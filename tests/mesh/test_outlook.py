@@ -170,6 +170,17 @@ async def test_who_is_barred_is_no_member_even_while_its_link_lasts(seen: Seen) 
     assert A.id not in seen.outlook.view().adverts
 
 
+def test_who_brought_a_node_in_is_read_from_its_certificate(seen: Seen) -> None:
+    brought = Advert(
+        bytes(B.id), MESH.id, 1, 1, 180,
+        chain=pack_chain(ISSUER.issue(B.id, int(time.time()), 1, invited_by=bytes(A.id))),
+    )  # fmt: skip
+    seen.hear(advert(A), brought)
+    assert seen.outlook.inviter(advert(A)) == MESH.id
+    assert seen.outlook.inviter(brought) == bytes(A.id)
+    assert seen.outlook.inviter(advert(NodeKey.generate())) == b""
+
+
 def test_the_next_hop_goes_round_whom_it_shall(seen: Seen) -> None:
     target = NodeKey.generate()
     for key in (A, B):
