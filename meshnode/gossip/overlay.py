@@ -21,13 +21,11 @@ from meshnode.gossip.overlay_events import (
     Asked,
     Breached,
     Changed,
-    Cold,
     Command,
     Event,
     Failed,
     Forgotten,
     Heard,
-    Hot,
     Known,
     Linked,
     Look,
@@ -122,10 +120,6 @@ class Overlay:
             case Redial():
                 self._near.views.awake()
                 self._dialling.redial(now)
-            case Hot(peer):
-                self._heat_up(peer, now)
-            case Cold(peer):
-                self._near.heat.cool(peer)
             case Looked(links):
                 commands += [Shed(peer, DRAIN_S) for peer in self._near.look(links, now)]
             case _:

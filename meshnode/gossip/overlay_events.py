@@ -96,20 +96,6 @@ class Requested:
 
 
 @dataclass(frozen=True, slots=True)
-class Hot:
-    """A direct link to `peer` is wanted beside the others, however many requests there were."""
-
-    peer: NodeId
-
-
-@dataclass(frozen=True, slots=True)
-class Cold:
-    """It is wanted no more."""
-
-    peer: NodeId
-
-
-@dataclass(frozen=True, slots=True)
 class Condition:
     """A link as it is: round trip (None: not measured), and streams that run besides the mesh's own."""
 
@@ -141,8 +127,6 @@ Event = (
     | Forgotten
     | Redial
     | Requested
-    | Hot
-    | Cold
     | Looked
     | Tick
 )

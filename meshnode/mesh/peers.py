@@ -20,14 +20,12 @@ from meshnode.gossip.overlay_events import (
     AskToDial,
     Breached,
     Changed,
-    Cold,
     Command,
     Condition,
     Dial,
     Event,
     Forgotten,
     Heard,
-    Hot,
     Known,
     Linked,
     Look,
@@ -136,14 +134,6 @@ class Peers:
     def requested(self, peer: NodeId) -> None:
         """A request of this node goes to `peer`: many over relays make a link of their own."""
         self._handle(Requested(peer))
-
-    def hot(self, peer: NodeId) -> None:
-        """Link to `peer` directly, in however large a mesh, until it is cold or has not been asked for long."""
-        self._handle(Hot(peer))
-
-    def cold(self, peer: NodeId) -> None:
-        """A direct link to `peer` is wanted no more."""
-        self._handle(Cold(peer))
 
     def heard(self, address: str) -> None:
         """A node of this mesh may be at `address`, as somebody on the LAN says."""

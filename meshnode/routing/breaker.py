@@ -35,7 +35,8 @@ class Breakers:
         return len(self._breakers)
 
     def shut_out(self, models: Iterable[str], now: float) -> frozenset[tuple[NodeId, str]]:
-        """The pairs of node and model that may not be asked now: open, or half open between two probes."""
+        """The pairs of node and model that may not be asked now: open, or half open between two probes. Asking is told
+        by `started`."""
         wanted = frozenset(models)
         return frozenset(
             key
@@ -52,11 +53,6 @@ class Breakers:
             for key, breaker in self._breakers.items()
             if key[1] in wanted and breaker.open_s and now >= max(breaker.until, breaker.probe_at)
         )
-
-    def allows(self, node: NodeId, model: str, now: float) -> bool:
-        """Whether the server may be asked now. Asking is told by `started`."""
-        breaker = self._breakers.get((node, model))
-        return breaker is None or not breaker.open_s or now >= max(breaker.until, breaker.probe_at)
 
     def state(self, node: NodeId, model: str, now: float) -> str:
         """ "closed", "open" or "half-open"."""

@@ -15,14 +15,12 @@ from meshnode.gossip.overlay_events import (
     AskToDial,
     Breached,
     Changed,
-    Cold,
     Command,
     Condition,
     Dial,
     Failed,
     Forgotten,
     Heard,
-    Hot,
     Known,
     Linked,
     Look,
@@ -548,14 +546,14 @@ def test_a_peer_that_is_asked_often_over_relays_gets_a_link_of_its_own_until_it_
     assert far not in machine._book.targets and far not in machine._near.heat
 
 
-def test_a_hot_peer_is_dialled_and_asked_to_dial_until_it_is_cold() -> None:
+def test_a_hot_peer_is_dialled_and_asked_to_dial_until_nothing_is_known_of_it() -> None:
     machine = wide()
     far = next(node(n) for n in range(1, 100) if node(n) not in machine._book.targets)
-    assert far in targets(machine.handle(Hot(far), 10.0))
+    assert [far in targets(machine.handle(Requested(far), 10.0)) for _ in range(10)] == [False] * 9 + [True]
     machine.handle(Failed(far), 10.1)
     said = [command for _, command in run_to(machine, 10.2, 60.0)]
     assert AskToDial(far) in said
-    machine.handle(Cold(far), 60.0)
+    machine.handle(Forgotten(far), 60.0)
     machine.handle(Changed({far: advert(int.from_bytes(far, "big"), "10.7.7.7:1", order=(1, 2))}), 61.0)
     assert far not in machine._book.targets
 

@@ -15,14 +15,12 @@ from meshnode.gossip.overlay_events import (
     AskToDial,
     Breached,
     Changed,
-    Cold,
     Condition,
     Dial,
     Event,
     Failed,
     Forgotten,
     Heard,
-    Hot,
     Known,
     Linked,
     Look,
@@ -149,10 +147,10 @@ class Rules(RuleBasedStateMachine):
     def changed(self, peer: NodeId, alive: bool, order: int, address: str) -> None:
         self.tell(Changed({peer: advert(peer, address, order=(order, 1)) if alive else None}))
 
-    @rule(peer=peers, wish=st.sampled_from([Hot, Cold, Requested]), count=st.integers(1, 12))
-    def asked_often(self, peer: NodeId, wish: type[Hot | Cold | Requested], count: int) -> None:
+    @rule(peer=peers, count=st.integers(1, 12))
+    def asked_often(self, peer: NodeId, count: int) -> None:
         for _ in range(count):
-            self.tell(wish(peer))
+            self.tell(Requested(peer))
 
     @rule(busy=st.sets(peers))
     def in_use(self, busy: set[NodeId]) -> None:

@@ -89,7 +89,7 @@ def may_serve(
         and not advert.gone
         and reach is not None
         and (number != 0 or model in local.models)
-        and (not breakers or router.known.breakers.allows(node(number), model, 1.0))
+        and (not breakers or (node(number), model) not in router.known.breakers.shut_out((model,), 1.0))
     )
 
 

@@ -50,7 +50,7 @@ def test_a_probe_that_ends_well_twice_closes_the_breaker() -> None:
         made.failed(sent(made, 0.0), 0.0)
     for now in (6.0, 7.0):
         flight = sent(made, now)
-        assert not made.known.breakers.allows(node(1), "llama", now + 0.5)
+        assert made.known.breakers.shut_out(("llama",), now + 0.5)
         made.first_token(flight, now)
         made.finished(flight, 5, now)
         made.failed(flight, now)
