@@ -22,6 +22,7 @@ from meshnode import front
 from meshnode.access import Ring
 from meshnode.chat import ChatStream, Messages, Reply
 from meshnode.config import Config, load
+from meshnode.dispatch.claims import Claims
 from meshnode.dispatch.clerk import Clerk
 from meshnode.dispatch.coalesce import Coalescer
 from meshnode.dispatch.dispatcher import Dispatcher, Surroundings
@@ -204,10 +205,10 @@ class Node(AbstractAsyncContextManager["Node"]):
         self.member = Member(self.home, key, config, await self._open_pipes(), self._work(), SystemRandom())
         self.receipts = Receipts(self.home.path, config.trust, key.id, key.sign)
         self._leases = Leases()
-        share = Share(
-            config.sharing,
-            Standing(key.id, lambda: self.member.owner, lambda node: owner_of(self.member.mesh.outlook.member(node))),
+        standing = Standing(
+            key.id, lambda: self.member.owner, lambda node: owner_of(self.member.mesh.outlook.member(node))
         )
+        share = Share(config.sharing, standing)
         share.changed = self._share_changed
         self.local = Local(config.engine, self.engines.find, self.engines.engines, share)
         self._watch = Watch()
@@ -228,6 +229,7 @@ class Node(AbstractAsyncContextManager["Node"]):
             connect_s=config.dispatch.connect_s,
             clerk=Clerk(key.id, key.sign, self._offer, self.receipts) if config.trust.receipts else None,
             outside=self.outside,
+            claims=Claims(key.id, key.sign, standing.owner, standing.vouched),
         )
         self.dispatcher = Dispatcher(around, config.dispatch, self._watch, SystemRandom())
         self.sharing = Coalescer(self.dispatcher, config.dispatch)

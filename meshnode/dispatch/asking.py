@@ -81,6 +81,8 @@ async def _ask(
         sent, now = dataclasses.replace(job, id=sent_as), trio.current_time()
         free = ways.free(asked, attempt, way)
         envelope = wire.envelope_of(sent, order.number, attempt.node, now, free=free, at_once=order.at_once)
+        if way.privacy == ways.OPEN and around.claims is not None:
+            envelope = dataclasses.replace(envelope, claim=await around.claims.made(envelope, job.body))
         name, told = around.view().name(attempt.node), ways.told(around, attempt, way)
         answer = await remote.ask(
             way.link, envelope, job.body, around.me, name, told,

@@ -38,6 +38,7 @@ from meshnode.routing.measure import units_of
 from meshnode.routing.usual import Usual
 
 if TYPE_CHECKING:
+    from meshnode.dispatch.claims import Claims
     from meshnode.dispatch.clerk import Clerk
     from meshnode.dispatch.outside import Outside
     from meshnode.mesh.tunnels import Tunnels
@@ -66,7 +67,7 @@ class Surroundings:
     how requests pass relays unless they say it themselves; `may(node, role)` says whether a node's certificate gives it
     a role; `asked(node)` hears of each request to another node; `connect_s` is how long a way to a server may take;
     `clerk` signs for answers and keeps others' receipts, None where nobody shall; `outside` asks commercial APIs, None
-    where there are none.
+    where there are none; `claims` makes and judges owner claims, None where none count.
     """
 
     me: NodeId
@@ -84,6 +85,7 @@ class Surroundings:
     connect_s: float
     clerk: Clerk | None = None
     outside: Outside | None = None
+    claims: Claims | None = None
 
 
 class Dispatcher:

@@ -194,11 +194,18 @@ class Inbound:
             found = self._runs.begin(envelope, body, work.stop)
             if isinstance(found, Run):
                 work.run = found
+                if await self._proven(envelope, body):
+                    job = dataclasses.replace(job, proven=True)
                 clerk = self._around.clerk
                 answer = await self._around.local.serve(job, partial(work.stream.beat, mute=True))
                 return await clerk.served(answer, job) if clerk is not None else answer
             with suppress(Gone):
                 return await found.begun()
+
+    async def _proven(self, envelope: wire.Envelope, body: bytes) -> bool:
+        """Whether the origin of a job that came over relays has signed for its owner."""
+        claims = self._around.claims
+        return claims is not None and envelope.path[-1] != envelope.origin and await claims.hold(envelope, body)
 
     async def _pass_on(self, envelope: wire.Envelope, work: Work) -> RemoteAnswer:
         view = self._around.view()

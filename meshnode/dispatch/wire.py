@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from meshnode.errors import DecodeError
 from meshnode.model.ids import NodeId
 from meshnode.model.job import Facts, Job, Label, Priority
+from meshnode.trust.claim import MAX_CHARACTERS
 
 Headers = list[tuple[str, str]]
 
@@ -33,6 +34,8 @@ PATH = "meshnode-path"
 ATTEMPT = "meshnode-attempt"
 """Of a job, and of its answer: what answers another attempt is dropped."""
 
+CLAIM = "meshnode-claim"
+
 PASSED_ON = ("content-type", "retry-after", PATH)
 """Headers of an answer that travel, besides x-meshnode-*: the rest describe the engine's own connection."""
 
@@ -51,7 +54,8 @@ def name_of(job: Job) -> str:
 class Envelope:
     """What a hop must know of a job without reading its body. `remaining_s` counts from receipt. `free`: its relays may
     choose a better server. `at_once`: its server is to refuse it rather than let it wait. `first_token_s` and
-    `silence_s` are the client's own patience, None where it leaves that to the nodes."""
+    `silence_s` are the client's own patience, None where it leaves that to the nodes. `claim` is the origin's signature
+    for `owner`, where relays can read the job (trust.claim)."""
 
     id: str
     route: str
@@ -69,6 +73,7 @@ class Envelope:
     first_token_s: float | None = None
     silence_s: float | None = None
     at_once: bool = False
+    claim: str = ""
 
     def job(self, body: bytes, facts: Facts, now: float) -> Job:
         """The job this envelope and `body` make at this node."""
@@ -142,6 +147,8 @@ def write(envelope: Envelope, me: NodeId) -> Headers:
         headers.append(("meshnode-silence-ms", _ms(envelope.silence_s)))
     if envelope.owner:
         headers.append(("meshnode-owner", envelope.owner))
+    if envelope.claim:
+        headers.append((CLAIM, envelope.claim))
     if envelope.traceparent:
         headers.append(("traceparent", envelope.traceparent))
     return headers
@@ -195,6 +202,7 @@ def read(headers: Iterable[tuple[str, str]]) -> Envelope:
             first_token_s=_seconds(found.get("meshnode-first-token-ms")),
             silence_s=_seconds(found.get("meshnode-silence-ms")),
             at_once=found.get("meshnode-queue") == "no",
+            claim=found.get(CLAIM, ""),
         )
     except (KeyError, ValueError, OverflowError) as error:
         raise DecodeError(f"a job's headers do not make sense: {error}") from error
@@ -202,6 +210,7 @@ def read(headers: Iterable[tuple[str, str]]) -> Envelope:
         0 < len(envelope.id) <= 128
         and len(envelope.owner) <= 128
         and len(envelope.traceparent) <= 128
+        and len(envelope.claim) <= MAX_CHARACTERS
         and 0 <= envelope.hops_left < MAX_HOPS
         and 1 <= envelope.attempt <= 100
         and all(

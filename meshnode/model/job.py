@@ -118,7 +118,8 @@ class Job:
     `target` is the server that the origin chose (None before it chose). `path` lists the nodes the job has passed,
     origin first, without this one. `attempt` counts from 1 and fences late frames of older attempts. `privacy` is what
     the client asked for, None where it leaves that to its node. `demands` stay with the origin, who chooses.
-    `at_once`: where its server has no slot for it now, it is not to wait for one.
+    `at_once`: where its server has no slot for it now, it is not to wait for one. `proven`: it came over relays, and
+    its origin's signature stands behind `owner` (trust.claim).
     """
 
     id: str
@@ -139,3 +140,4 @@ class Job:
     wishes: Wishes = NO_WISHES
     demands: Demands = NO_DEMANDS
     at_once: bool = False
+    proven: bool = False

@@ -22,11 +22,12 @@ def account_of(job: Job, owner: str, vouched: Callable[[NodeId], str]) -> str:
     node's certificate names, or nothing.
 
     A job of this node's own clients has passed nobody, and its owner was set here. Another's owner is believed when the
-    job came from its origin itself, over a link or a tunnel that proves who that is: a relay that can read a job could
-    have written anybody's name into it.
+    job came from its origin itself, over a link or a tunnel that proves who that is, or brings its origin's signature:
+    a relay that can read a job could have written anybody's name into it.
     """
     if not job.path:
         return machine_account(job.owner or owner, job.origin)
     sender = job.path[-1]
-    backed = bool(job.owner) and sender == job.origin and job.owner == vouched(sender)
+    known = sender == job.origin or job.proven
+    backed = bool(job.owner) and known and job.owner == vouched(job.origin)
     return machine_account(job.owner if backed else "", sender)

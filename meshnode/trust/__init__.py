@@ -15,17 +15,20 @@ from meshnode.trust.attestation import (
     judge,
     prove,
 )
+from meshnode.trust.claim import Claim, SignedClaim
 from meshnode.trust.dsse import Envelope
 from meshnode.trust.manifest import Manifest, WeightFile
 from meshnode.trust.receipt import Expected, Receipt, SignedReceipt
 
 __all__ = [
     "Attested",
+    "Claim",
     "Envelope",
     "Expected",
     "Manifest",
     "OperatorVerifier",
     "Receipt",
+    "SignedClaim",
     "SignedReceipt",
     "SignedStatement",
     "Statement",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from meshnode.dialects import event_error, from_engines_event, of_engine
@@ -31,6 +31,7 @@ def test_credentials_are_the_nodes_own_and_not_the_clients(status: int) -> None:
 
 
 @given(st.integers(0, 999), st.text(max_size=40))
+@settings(deadline=None)
 def test_every_refusal_is_the_requests_fault_or_an_error_that_others_may_not_have(status: int, text: str) -> None:
     error = of_engine(status, text, "the engine e")
     if error is None:

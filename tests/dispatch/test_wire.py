@@ -11,6 +11,7 @@ from meshnode.dispatch.wire import MAX_HOPS, Envelope
 from meshnode.errors import DecodeError
 from meshnode.model.ids import NodeId
 from meshnode.model.job import Label, Priority
+from meshnode.trust.claim import MAX_CHARACTERS
 
 nodes = st.binary(min_size=32, max_size=32).map(NodeId)
 words = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=40)
@@ -33,6 +34,7 @@ def envelopes(draw: st.DrawFn) -> Envelope:
         label=draw(st.sampled_from(Label)),
         priority=draw(st.sampled_from(Priority)),
         owner=draw(st.one_of(st.just(""), words)),
+        claim=draw(st.one_of(st.just(""), st.text("ABCabc/+=", max_size=MAX_CHARACTERS))),
         traceparent="",
     )
 
@@ -49,6 +51,7 @@ def test_the_next_hop_reads_one_hop_less_and_the_sender_in_the_path(envelope: En
     )  # fmt: skip
     assert read.remaining_s == pytest.approx(envelope.remaining_s, abs=0.002)
     assert (read.label, read.priority, read.owner) == (envelope.label, envelope.priority, envelope.owner)
+    assert read.claim == envelope.claim
 
 
 @given(envelopes(), st.data())

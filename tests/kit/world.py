@@ -19,6 +19,7 @@ import trio
 
 from meshnode.config import load
 from meshnode.dialects import read_facts
+from meshnode.dispatch.claims import Claims
 from meshnode.dispatch.coalesce import Coalescer
 from meshnode.dispatch.delivered import Delivered
 from meshnode.dispatch.dispatcher import Dispatcher, Surroundings
@@ -259,10 +260,8 @@ class World:
             home, key, config, self.net.pipes(name, listens=listens),
             Work(lambda link, stream: serving[0].serve(link, stream), lambda: local.facts(), hear), Random(self._seed),
         )  # fmt: skip
-        share = Share(
-            config.sharing,
-            Standing(member.me, lambda: member.owner, lambda node: owner_of(member.mesh.outlook.member(node))),
-        )
+        standing = Standing(member.me, lambda: member.owner, lambda node: owner_of(member.mesh.outlook.member(node)))
+        share = Share(config.sharing, standing)
         local = Local(
             config.engine,
             lambda model, needs, _: next(
@@ -276,6 +275,7 @@ class World:
             member.me, config.mesh.relay, member.view, member.link, router, local, Metrics(),
             lambda node, role: role in member.roles(node), lambda: member.mesh.tunnels, config.mesh.relay_class,
             lambda node: member.mesh.peers.requested(node), Leases(), config.dispatch.connect_s,
+            claims=Claims(member.me, key.sign, standing.owner, standing.vouched),
         )  # fmt: skip
         watch = Watch()
         serving.append(Inbound(around, Seen(1000, 900.0), 1 << 20, config.dispatch))

@@ -15,7 +15,7 @@ NODES = [NodeId(bytes([number]) * 32) for number in range(4)]
 NAMES = (
     "meshnode-job", "meshnode-attempt", "meshnode-origin", "meshnode-target", "meshnode-remaining-ms",
     "meshnode-hops", "meshnode-path", "meshnode-label", "meshnode-priority", "meshnode-owner", "meshnode-queue",
-    ":path",
+    ":path", "meshnode-claim",
 )  # fmt: skip
 ODD = ("", "0", "-1", "+1", " 1", "1_0", "\u0661", "1" + "0" * 400, "1" * 5000, "nan", "1.5", ",,,,,,,,,,")
 

@@ -6,6 +6,20 @@ from tests.mutants.mutant import Mutant
 
 MUTANTS = (
     Mutant(
+        rule="a place in another node's queue is told on by relays",
+        file="dispatch/leases.py",
+        text="onward.place = lambda: stream.place",
+        instead="pass",
+        tests=("tests/dispatch/test_places.py",),
+    ),
+    Mutant(
+        rule="an engine's word on credentials is never the client's 401",
+        file="dialects/blame.py",
+        text="CREDENTIALS: Final = frozenset({401, 403, 407})",
+        instead="CREDENTIALS: Final = frozenset({999})",
+        tests=("tests/dialects/test_blame.py",),
+    ),
+    Mutant(
         rule="who would not wait is sent away from an engine that fails or says nothing",
         file="dispatch/gate.py",
         text="if job.at_once and (ails_s",

@@ -6,6 +6,34 @@ from tests.mutants.mutant import Mutant
 
 MUTANTS = (
     Mutant(
+        rule="an owner claim counts only with its origin's signature",
+        file="trust/claim.py",
+        text="if not verified(expected.origin, CLAIM_CONTEXT + self.body, self.signature):",
+        instead="if False:",
+        tests=("tests/trust/test_claim.py", "tests/dispatch/test_claims.py"),
+    ),
+    Mutant(
+        rule="an owner claim is for the bytes that it was made for",
+        file="trust/claim.py",
+        text='"origin", "server", "body")',
+        instead='"origin", "server")',
+        tests=("tests/dispatch/test_claims.py",),
+    ),
+    Mutant(
+        rule="an owner claim counts once",
+        file="dispatch/claims.py",
+        text="return self._used.first(expected, trio.current_time())",
+        instead="return True",
+        tests=("tests/dispatch/test_claims.py",),
+    ),
+    Mutant(
+        rule="a relay's word makes nobody an owner",
+        file="slots/owners.py",
+        text="known = sender == job.origin or job.proven",
+        instead="known = True",
+        tests=("tests/slots/test_owners.py",),
+    ),
+    Mutant(
         rule="a link certificate is signed by the node that it names",
         file="identity/credential.py",
         text="if not verify(link.id, LINK_CONTEXT, signed.body, signed.signature):",
