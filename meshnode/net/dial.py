@@ -56,42 +56,61 @@ async def dial(
     that won. Raises HandshakeFailed, whose text says what happened at each address; LinkRefused if somebody there
     refused this node in words, AlreadyLinked where `check` does.
     """
-    won: list[Authenticated] = []
-    linked: list[AlreadyLinked] = []
-    faults: dict[str, HandshakeFailed] = {}
 
-    async def attempt(address: str, failed: trio.Event) -> None:
+    async def one(address: str) -> Authenticated:
+        stream = await _connect(address, connect, section.dial_timeout_s)
+        found = await initiate(stream, initiator(), check, timeout_s=section.handshake_timeout_s, expect=expect)
+        return dataclasses.replace(found, address=address)
+
+    race = _Race(race_order(addresses), one)
+    await race.run()
+    return race.outcome()
+
+
+class _Race:
+    """Addresses tried side by side with `one(address)`: who authenticated first, and what happened elsewhere."""
+
+    def __init__(self, addresses: Sequence[str], one: Callable[[str], Awaitable[Authenticated]]) -> None:
+        self._addresses = addresses
+        self._one = one
+        self._won: Authenticated | None = None
+        self._linked: AlreadyLinked | None = None
+        self._faults: dict[str, HandshakeFailed] = {}
+
+    async def run(self) -> None:
+        """Until one has won, or all have failed."""
+        async with trio.open_nursery() as nursery:
+            for address in self._addresses:
+                failed = trio.Event()
+                nursery.start_soon(self._attempt, address, failed, nursery.cancel_scope)
+                with trio.move_on_after(STAGGER_S):
+                    await failed.wait()
+
+    async def _attempt(self, address: str, failed: trio.Event, others: trio.CancelScope) -> None:
         try:
-            stream = await _connect(address, connect, section.dial_timeout_s)
-            found = await initiate(stream, initiator(), check, timeout_s=section.handshake_timeout_s, expect=expect)
+            found = await self._one(address)
         except AlreadyLinked as error:
-            linked.append(error)
-            nursery.cancel_scope.cancel()
-            return
+            self._linked = self._linked or error
+            others.cancel()
         except HandshakeFailed as error:
-            faults[address] = error
+            self._faults[address] = error
             failed.set()
-            return
-        if won:
-            await trio.aclose_forcefully(found.stream)
-            return
-        won.append(dataclasses.replace(found, address=address))
-        nursery.cancel_scope.cancel()
+        else:
+            if self._won is not None:
+                await trio.aclose_forcefully(found.stream)
+                return
+            self._won = found
+            others.cancel()
 
-    raced = race_order(addresses)
-    async with trio.open_nursery() as nursery:
-        for address in raced:
-            failed = trio.Event()
-            nursery.start_soon(attempt, address, failed)
-            with trio.move_on_after(STAGGER_S):
-                await failed.wait()
-    if linked and not won:
-        raise linked[0]
-    if not won:
-        texts = [f"{address}: {faults[address]}" for address in raced if address in faults]
-        refused = any(isinstance(fault, LinkRefused) for fault in faults.values())
+    def outcome(self) -> Authenticated:
+        """The winner. Raises what `dial` does where there is none."""
+        if self._won is not None:
+            return self._won
+        if self._linked is not None:
+            raise self._linked
+        refused = any(isinstance(fault, LinkRefused) for fault in self._faults.values())
+        texts = [f"{address}: {self._faults[address]}" for address in self._addresses if address in self._faults]
         raise (LinkRefused if refused else HandshakeFailed)("; ".join(texts) or "no address to dial")
-    return won[0]
 
 
 def race_order(addresses: Iterable[str]) -> list[str]:
