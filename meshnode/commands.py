@@ -16,7 +16,7 @@ from meshnode.access import Wish as KeyWish
 from meshnode.errors import BadRequest
 from meshnode.front.naming import resolve
 from meshnode.identity.invites import MAX_LIFETIME_S
-from meshnode.mesh.join import Wish
+from meshnode.mesh.inviter import Wish
 from meshnode.model.ids import NodeId
 
 if TYPE_CHECKING:

@@ -22,6 +22,7 @@ from meshnode import front
 from meshnode.access import Ring
 from meshnode.chat import ChatStream, Messages, Reply
 from meshnode.config import Config, load
+from meshnode.description import Description
 from meshnode.dispatch.claims import Claims
 from meshnode.dispatch.clerk import Clerk
 from meshnode.dispatch.coalesce import Coalescer
@@ -36,33 +37,25 @@ from meshnode.engine import Engines, memory
 from meshnode.engine.cloud import providers
 from meshnode.errors import EngineUnavailable
 from meshnode.gossip.facts import Facts
+from meshnode.identity import NodeKey
 from meshnode.keep.api_keys import load_keys, save_keys
 from meshnode.keep.home import Home, default_home
 from meshnode.keep.receipts import Receipts
 from meshnode.keep.spending import load_spent, save_spent
-from meshnode.mesh.addresses import bound_host, join, own_name, reachable
-from meshnode.mesh.discover import Listening
-from meshnode.mesh.life import Pipes
+from meshnode.mesh.addresses import join, own_name
 from meshnode.mesh.member import Member
 from meshnode.mesh.members import owner_of
+from meshnode.mesh.pipes import Pipes, open_pipes
 from meshnode.mesh.work import Work
-from meshnode.model.advert import Advert, ModelOffer
 from meshnode.model.ids import NodeId
-from meshnode.model.names import same_model
-from meshnode.model.takes import Takes
-from meshnode.net import open_listeners
 from meshnode.observe.metrics import Metrics
 from meshnode.presence import Presence
 from meshnode.proofs import Proofs
 from meshnode.routing import Router, Seen
 from meshnode.routing.fallback import Fallback
-from meshnode.version import __version__
 
 TOMBSTONE_S = 0.2
 """How long the farewell has to leave this node's links before they close."""
-
-MEMORY_S = 10.0
-"""Between looks at free memory, for status pages."""
 
 
 class Node(AbstractAsyncContextManager["Node"]):
@@ -142,7 +135,7 @@ class Node(AbstractAsyncContextManager["Node"]):
     def drain(self) -> None:
         """Announce that this node is going and refuse new work; what runs goes on."""
         self.local.draining = True
-        self._describe()
+        self.description.tell()
 
     @asynccontextmanager
     async def _run(self) -> AsyncIterator[None]:
@@ -166,8 +159,7 @@ class Node(AbstractAsyncContextManager["Node"]):
                         await mesh.start(self.proofs.run)
                         if self.outside is not None:
                             await mesh.start(self.outside.run)
-                        mesh.start_soon(self._watch_memory)
-                        mesh.start_soon(self._retell)
+                        mesh.start_soon(self.description.run)
                         mesh.start_soon(self.local.share.run)
                         stop, rest = trio.Event(), trio.Event()
                         async with trio.open_nursery() as doors:
@@ -192,17 +184,27 @@ class Node(AbstractAsyncContextManager["Node"]):
                     listener.socket.close()
 
     async def _build(self, api: list[trio.SocketListener], ring: Ring) -> None:
-        config = self.config
         key = self.home.node_key()
+        await self._build_engines_and_mesh(key)
+        await self._build_dispatch(key)
+        self._build_front(api, ring)
+        self.description.tell()
+
+    async def _build_engines_and_mesh(self, key: NodeKey) -> None:
+        config = self.config
         self.metrics = Metrics()
         self.router = Router(config.dispatch, config.routing)
-        self._told: tuple[ModelOffer, ...] = ()
-        self.engines = Engines(config.engine, self.home.models, self._describe)
-        self.memory = await trio.to_thread.run_sync(memory)
+        self.description = Description(self, await trio.to_thread.run_sync(memory))
+        self.engines = Engines(config.engine, self.home.models, self.description.tell)
         self.proofs = Proofs(
-            key, config.trust, self.home.path, self.engines.files, lambda: self.member.mesh, self._describe
+            key, config.trust, self.home.path, self.engines.files, lambda: self.member.mesh, self.description.tell
         )
-        self.member = Member(self.home, key, config, await self._open_pipes(), self._work(), SystemRandom())
+        pipes = self._pipes if self._pipes is not None else await open_pipes(config.mesh)
+        self.mesh_address = pipes.address
+        self.member = Member(self.home, key, config, pipes, self._work(), SystemRandom())
+
+    async def _build_dispatch(self, key: NodeKey) -> None:
+        config = self.config
         self.receipts = Receipts(self.home.path, config.trust, key.id, key.sign)
         self._leases = Leases()
         standing = Standing(
@@ -213,7 +215,16 @@ class Node(AbstractAsyncContextManager["Node"]):
         self.local = Local(config.engine, self.engines.find, self.engines.engines, share)
         self._watch = Watch()
         self.outside = await self._cloud()
-        around = Surroundings(
+        around = self._surroundings(key, standing)
+        self.dispatcher = Dispatcher(around, config.dispatch, self._watch, SystemRandom())
+        self.sharing = Coalescer(self.dispatcher, config.dispatch)
+        seen = Seen(config.dispatch.seen_jobs, config.dispatch.seen_s)
+        self.inbound = Inbound(around, seen, config.front.body_limit_bytes, config.dispatch)
+
+    def _surroundings(self, key: NodeKey, standing: Standing) -> Surroundings:
+        """What dispatch sees of the other rooms."""
+        config = self.config
+        return Surroundings(
             me=key.id,
             relays=config.mesh.relay,
             view=self.member.view,
@@ -227,14 +238,13 @@ class Node(AbstractAsyncContextManager["Node"]):
             asked=lambda node: self.member.mesh.peers.requested(node),
             leases=self._leases,
             connect_s=config.dispatch.connect_s,
-            clerk=Clerk(key.id, key.sign, self._offer, self.receipts) if config.trust.receipts else None,
+            clerk=Clerk(key.id, key.sign, self.description.offer, self.receipts) if config.trust.receipts else None,
             outside=self.outside,
             claims=Claims(key.id, key.sign, standing.owner, standing.vouched),
         )
-        self.dispatcher = Dispatcher(around, config.dispatch, self._watch, SystemRandom())
-        self.sharing = Coalescer(self.dispatcher, config.dispatch)
-        seen = Seen(config.dispatch.seen_jobs, config.dispatch.seen_s)
-        self.inbound = Inbound(around, seen, config.front.body_limit_bytes, config.dispatch)
+
+    def _build_front(self, api: list[trio.SocketListener], ring: Ring) -> None:
+        config = self.config
         host, port = api[0].socket.getsockname()[:2]
         self.api = f"http://{join(host, port)}"
         self.presence = Presence(self)
@@ -243,7 +253,6 @@ class Node(AbstractAsyncContextManager["Node"]):
             required=config.front.require_key or front.beyond_loopback(api),
         )  # fmt: skip
         self.asgi = front.make_asgi(self.presence.doors(self.keys), config.front)
-        self._describe()
 
     async def _cloud(self) -> Outside | None:
         """Commercial APIs to ask last. Raises ConfigError where one is configured that cannot be used."""
@@ -254,17 +263,6 @@ class Node(AbstractAsyncContextManager["Node"]):
         fallback = Fallback(section, await trio.to_thread.run_sync(load_spent, path))
         return Outside(fallback, accounts, partial(save_spent, path), self._watch, self.config.dispatch)
 
-    async def _open_pipes(self) -> Pipes:
-        section = self.config.mesh
-        if self._pipes is not None or section.listen == "none":
-            return self._pipes or Pipes((), (), discovers=True)
-        listeners = await open_listeners(section.listen)
-        bound = [listener.socket.getsockname()[:2] for listener in listeners]
-        host, port = bound_host([host for host, _ in bound]), bound[0][1]
-        self.mesh_address = join(host, port)
-        addresses = section.advertise or await trio.to_thread.run_sync(reachable, host, port)
-        return Pipes(listeners, addresses, listening=Listening(host, port, addresses), discovers=True)
-
     def _work(self) -> Work:
         def hear(node: NodeId, facts: Facts) -> None:
             self.router.heard(self.member.view(), node, facts, trio.current_time())
@@ -273,53 +271,10 @@ class Node(AbstractAsyncContextManager["Node"]):
 
     def _share_changed(self) -> None:
         self.local.review()
-        self._describe()
+        self.description.tell()
 
     async def _serve(self, link: Any, stream: Any) -> None:
         await self.inbound.serve(link, stream)
-
-    def _offer(self, model: str) -> ModelOffer | None:
-        return next((offer for offer in self._told if same_model(model, offer.name)), None)
-
-    def _offers(self) -> tuple[ModelOffer, ...]:
-        return self.local.speeds.marked(self.proofs.marked(self.engines.advertised()))
-
-    def _describe(self) -> None:
-        """Tell the mesh what is true of this node now."""
-        offers = self._told = self._offers()
-        advert = Advert(
-            id=bytes(self.id),
-            mesh=self.member.membership.mesh.id,
-            incarnation=0,
-            sequence=0,
-            lifetime_s=1,
-            name=self.name[:128],
-            version=__version__,
-            addresses=self.member.addresses,
-            models=offers,
-            posture=self.proofs.posture(offers),
-            hardware=self.memory.hardware,
-            owner=self.member.owner,
-            price_micro_per_mtok=self.config.node.price_micro_per_mtok,
-            watts=self.config.node.watts,
-            relay=self.config.mesh.relay,
-            draining=self.local.draining,
-            owner_only=self.local.share.takes is Takes.OWN,
-            paused=self.local.share.takes is Takes.NOBODYS,
-        )
-        self.member.describe(advert)
-
-    async def _retell(self) -> None:
-        """Speeds change with each answer, and are told no more often than an advert is renewed anyway."""
-        while True:
-            await trio.sleep(self.config.gossip.refresh_s)
-            self._describe()
-
-    async def _watch_memory(self) -> None:
-        """A driver may take tens of milliseconds to answer: in a thread, so that no stream waits for it."""
-        while True:
-            await trio.sleep(MEMORY_S)
-            self.memory = await trio.to_thread.run_sync(memory)
 
     def _whereabouts(self) -> Mapping[str, Any]:
         return {"pid": os.getpid(), "api": self.api, "mesh": self.mesh_address, "node": self.id.text}

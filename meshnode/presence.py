@@ -139,7 +139,7 @@ class Presence:
                 **node.member.standing(),
             },
             "api": node.api,
-            "hardware": _hardware(node.memory),
+            "hardware": _hardware(node.description.memory),
             "engines": self._engines(),
             "waiting": self._waiting(),
             "models": self._overview.models(view),

@@ -70,7 +70,7 @@ CONSTRUCTOR_ARGUMENTS = 7
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 
-NODE = {"node", "presence", "commands", "proofs", "chat", "__init__"}
+NODE = {"node", "description", "presence", "commands", "proofs", "chat", "__init__"}
 """Modules beside the rooms that make one node of them: a room of their own."""
 
 

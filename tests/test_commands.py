@@ -14,7 +14,7 @@ from meshnode.front import Keyring
 from meshnode.identity import Pins
 from meshnode.identity.invites import MAX_LIFETIME_S
 from meshnode.mesh.dial_back import DialledBack
-from meshnode.mesh.join import Invitation, Wish
+from meshnode.mesh.inviter import Invitation, Wish
 from meshnode.mesh.warden import Revoked
 from meshnode.model.advert import Advert
 from meshnode.model.ids import NodeId

@@ -1,15 +1,14 @@
-"""Joining over an invite's link: the joiner asks once, the inviter burns the invite and grants once.
+"""Joining over an invite's link: the joiner asks once, gets a membership, and keeps what came with it.
 
 The handshake has proved that both know the invite's secret and who each is. A member that uses an invite of its own
-mesh is renewed, or gets other roles. Not for the handshake (net) nor for what a grant holds (identity.join). Both
-sides are here.
+mesh is renewed, or gets other roles. Not for the handshake (net) nor for what a grant holds (identity.join).
+Counterpart: inviter.py.
 """
 
 from __future__ import annotations
 
-import secrets
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import msgspec
@@ -20,32 +19,26 @@ from meshnode.errors import (
     CertificateRefused,
     DecodeError,
     HandshakeFailed,
-    IdentityError,
     InviteRefused,
     LinkError,
     PeerFailed,
 )
 from meshnode.identity import (
     Invite,
-    InviteBook,
     JoinGrant,
     JoinRequest,
     NodeKey,
     Notice,
     Notices,
-    Role,
     TrustMode,
     accept_grant,
-    make_grant,
 )
-from meshnode.identity.invites import MAX_LIFETIME_S
 from meshnode.identity.join import MAX_GRANT_BYTES
 from meshnode.keep.addresses import Remembered, load_addresses, save_addresses
 from meshnode.keep.home import Home, Membership
 from meshnode.mesh.addresses import own_name
 from meshnode.mesh.doorway import Knock
-from meshnode.mesh.exchange import answer, ask, read, refuse
-from meshnode.mesh.papers import Papers
+from meshnode.mesh.exchange import ask
 from meshnode.model.ids import NodeId
 from meshnode.net import Link, LinkStream, dial, socket_stream
 from meshnode.net.dial import Connect
@@ -54,32 +47,8 @@ from meshnode.observe import log
 logger = log.get("mesh")
 
 PATH = "/meshnode/join"
-MAX_OWNER = 64
-"""Characters, as certificates bound it."""
-
 ANSWER_S = 10.0
 """A grant is a signature and a file write; longer means that nobody is there."""
-
-
-@dataclass(frozen=True, slots=True)
-class Wish:
-    """What an invite is to give. `roles` None: all that the inviter can; `root`: the root of the mesh as well."""
-
-    lifetime_s: int
-    roles: tuple[str, ...] | None = None
-    owner: str = ""
-    root: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Invitation:
-    """An invite as it was made."""
-
-    token: str
-    expires_s: int
-    roles: tuple[str, ...]
-    owner: str
-    root: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,86 +69,6 @@ class Joined:
     def node_names(self) -> tuple[str, ...]:
         """Members known by name: none before a link is up."""
         return ()
-
-
-class Inviter:
-    """This node's side of invites: makes them, keeps the book, and answers those who come with one."""
-
-    def __init__(self, home: Home, papers: Papers, reachable: Callable[[], tuple[str, ...]]) -> None:
-        self._home = home
-        self._papers = papers
-        self._reachable = reachable
-        self.book: InviteBook = home.invites()
-
-    def invite(self, wish: Wish) -> Invitation:
-        """A new one-line invite. Raises CertificateRefused when this node may not give what is wished, InviteRefused
-        when nobody could dial it or a role does not exist."""
-        roles = self._granted(wish)
-        if len(wish.owner) > MAX_OWNER or not wish.owner.isprintable():
-            raise InviteRefused(f"an owner's name has {MAX_OWNER} printable characters at most")
-        addresses = self._reachable()
-        if not addresses:
-            raise InviteRefused(
-                "this node accepts no links (--mesh none), so nobody can reach it to join: invite from another node"
-            )
-        lifetime_s = max(1, min(wish.lifetime_s, MAX_LIFETIME_S))
-        token, _ = self.book.issue(
-            int(time.time()),
-            secrets.token_bytes(16),
-            mesh=self._papers.mesh.id,
-            signer=self._papers.key.id,
-            addresses=addresses,
-            lifetime_s=lifetime_s,
-            roles=roles,
-            owner=wish.owner,
-            root=wish.root,
-        )
-        self._home.save_invites(self.book)
-        return Invitation(token, lifetime_s, tuple(role.value for role in roles), wish.owner, wish.root)
-
-    async def welcome(self, link: Link, stream: LinkStream) -> None:
-        """Answer one join request on a joiner's link. Refusals are told in words, over the encrypted link."""
-        hint = link.hint
-        assert hint is not None
-        try:
-            # Whoever is here has the line, whatever it does next.
-            self.book.got_through(hint, int(time.time()))
-            self._home.save_invites(self.book)
-            request = JoinRequest.unpack(await read(stream))
-            grant = self._grant(request, link.peer, hint)
-            await self._papers.keep()
-        except (IdentityError, DecodeError) as error:
-            logger.warning("a join was refused", joiner=link.peer.short, reason=str(error))
-            await refuse(stream, str(error))
-        else:
-            await answer(stream, grant.pack())
-            logger.info("joined", joiner=link.peer.short, name=request.name)
-
-    def _granted(self, wish: Wish) -> tuple[Role, ...]:
-        issuer = self._papers.issuer()
-        if wish.root and self._papers.membership.root_seed is None:
-            raise CertificateRefused("this node does not hold the root of the mesh, so it cannot hand it on")
-        try:
-            roles = issuer.grantable if wish.roles is None else frozenset(Role(role) for role in wish.roles)
-        except ValueError as error:
-            raise InviteRefused(f"{error}: there are {', '.join(sorted(Role))}") from error
-        if not roles <= issuer.grantable:
-            raise CertificateRefused(f"this node cannot give {', '.join(sorted(roles - issuer.grantable))}")
-        return tuple(sorted(roles))
-
-    def _grant(self, request: JoinRequest, joiner: NodeId, hint: bytes) -> JoinGrant:
-        papers, now = self._papers, int(time.time())
-        issuer = papers.issuer()
-        # Burnt and kept before anything is granted: a crash in between costs an invite, never a second member.
-        used = self.book.burn(hint, now, by=request.name)
-        self._home.save_invites(self.book)
-        if papers.mode is TrustMode.PINNED:
-            papers.pin(joiner, request.name)
-        return make_grant(
-            issuer, papers.mesh, request, joiner, now=now, serial=secrets.randbits(63), invite=used,
-            addresses=self._reachable(), root_seed=papers.membership.root_seed if used.root else None,
-            notices=papers.notices.all(),
-        )  # fmt: skip
 
 
 async def join_mesh(home: Home, token: str, config: Config) -> Joined:

@@ -7,7 +7,7 @@ Papers, handshakes, the mesh, the address book, and what watches the LAN. Not fo
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 
@@ -21,17 +21,18 @@ from meshnode.keep.home import Home, Membership
 from meshnode.mesh import dial_back
 from meshnode.mesh.address_book import AddressBook
 from meshnode.mesh.dial_back import DialBack, Way
-from meshnode.mesh.discover import Discovery, Listening
+from meshnode.mesh.discover import Discovery
 from meshnode.mesh.doorway import Doorway
+from meshnode.mesh.inviter import Inviter
 from meshnode.mesh.join import PATH as JOIN_PATH
-from meshnode.mesh.join import Inviter, Joined
+from meshnode.mesh.join import Joined
 from meshnode.mesh.mesh import Mesh, Standing
 from meshnode.mesh.papers import Papers
+from meshnode.mesh.pipes import Pipes
 from meshnode.mesh.warden import Warden
 from meshnode.mesh.work import Work
 from meshnode.model.ids import NodeId
-from meshnode.net import Authenticated, Link, LinkStream, dial, socket_stream
-from meshnode.net.dial import Connect
+from meshnode.net import Authenticated, Link, LinkStream, dial
 from meshnode.observe import log
 
 logger = log.get("mesh")
@@ -45,21 +46,6 @@ _SILENT = (
     "this node needs a new invite)"
 )
 """All that silence tells. Strangers get it by design, and it proves nothing: whoever is killed is as silent."""
-
-
-@dataclass(frozen=True, slots=True)
-class Pipes:
-    """How this node reaches others and is reached: real sockets, or a virtual net in tests.
-
-    `listeners` may be empty: then this node only dials out. `reachable` are the addresses others may dial; `listening`
-    is where they are bound. `discovers`: interfaces are watched and neighbours looked for, on a real network only.
-    """
-
-    listeners: Sequence[trio.abc.Listener[trio.abc.Stream]]
-    reachable: tuple[str, ...]
-    connect: Connect = socket_stream.connect
-    listening: Listening | None = None
-    discovers: bool = False
 
 
 @dataclass(frozen=True, slots=True)

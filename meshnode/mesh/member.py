@@ -23,10 +23,12 @@ from meshnode.identity import Invite, NodeKey, TrustMode
 from meshnode.keep.home import Home, Membership
 from meshnode.mesh.dial_back import DialledBack
 from meshnode.mesh.founding import check, found_anew, own_membership
-from meshnode.mesh.join import Invitation, Joined, Wish, join_with, keep_joined
-from meshnode.mesh.life import Life, Means, Pipes
+from meshnode.mesh.inviter import Invitation, Wish
+from meshnode.mesh.join import Joined, join_with, keep_joined
+from meshnode.mesh.life import Life, Means
 from meshnode.mesh.mesh import Mesh
 from meshnode.mesh.papers import Papers
+from meshnode.mesh.pipes import Pipes
 from meshnode.mesh.warden import Revoked
 from meshnode.mesh.work import Work
 from meshnode.model.advert import Advert

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 import trio
 from trio.testing import memory_stream_pair
 
-from meshnode.mesh.life import Pipes
+from meshnode.mesh.pipes import Pipes
 
 PORT = 6375
 

@@ -19,9 +19,10 @@ from meshnode.identity import Invite, Revocation, Role
 from meshnode.identity.certificates import read_membership
 from meshnode.keep.addresses import Remembered, load_addresses, save_addresses
 from meshnode.keep.home import Home
-from meshnode.mesh.join import Wish, join_mesh
-from meshnode.mesh.life import Pipes
+from meshnode.mesh.inviter import Wish
+from meshnode.mesh.join import join_mesh
 from meshnode.mesh.member import Member
+from meshnode.mesh.pipes import Pipes
 from meshnode.mesh.work import Work
 from meshnode.model.advert import Advert
 from meshnode.model.ids import NodeId

@@ -22,9 +22,9 @@ from meshnode.errors import (
 )
 from meshnode.identity import NodeKey, Role, Rotation
 from meshnode.keep.home import Home
-from meshnode.mesh.join import Wish
-from meshnode.mesh.life import Pipes
+from meshnode.mesh.inviter import Wish
 from meshnode.mesh.member import Member
+from meshnode.mesh.pipes import Pipes
 from meshnode.mesh.work import Work
 from meshnode.model.ids import NodeId
 from meshnode.net import Link, LinkStream

@@ -12,7 +12,7 @@ from trio.testing import MockClock
 
 from meshnode.errors import HandshakeFailed
 from meshnode.identity import MEMBERSHIP_LIFETIME_S, Role
-from meshnode.mesh.join import Wish
+from meshnode.mesh.inviter import Wish
 from meshnode.model.ids import NodeId
 from meshnode.net import Link
 from tests.kit.world import EVENT, LAST, Papers, ScriptedEngine, Wall, World, WorldNode, world
