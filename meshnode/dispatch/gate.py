@@ -15,8 +15,8 @@ import trio
 from meshnode.dispatch.ears import Ear
 from meshnode.errors import NotShared, Overloaded, Paused, RequestError
 from meshnode.model.job import Job
-from meshnode.slots.admission import (
-    Admission,
+from meshnode.slots.admission import Admission
+from meshnode.slots.admission_events import (
     Ask,
     Command,
     Event,

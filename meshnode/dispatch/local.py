@@ -24,8 +24,9 @@ from meshnode.model.job import Job
 from meshnode.model.names import same_model
 from meshnode.routing import LocalState
 from meshnode.routing.measure import units_of
-from meshnode.slots.admission import Admission, Load
-from meshnode.slots.admission import Waiting as Queued
+from meshnode.slots.admission import Admission
+from meshnode.slots.admission_events import Load
+from meshnode.slots.admission_events import Waiting as Queued
 from meshnode.slots.speed import Speeds
 
 

@@ -17,7 +17,7 @@ from meshnode.config.sharing import SharingSection
 from meshnode.model.ids import NodeId
 from meshnode.model.job import Job
 from meshnode.model.takes import Takes
-from meshnode.slots.admission import Terms
+from meshnode.slots.admission_events import Terms
 from meshnode.slots.owners import account_of, machine_account
 from meshnode.slots.sharing import read_period, takes_at
 
