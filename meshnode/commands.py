@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from meshnode.access import Wish as KeyWish
-from meshnode.errors import BadRequest
+from meshnode.errors import BadRequest, SecretFileError
 from meshnode.front.naming import resolve
 from meshnode.identity.invites import MAX_LIFETIME_S
+from meshnode.keep.pause import save_pause
 from meshnode.mesh.inviter import Wish
 from meshnode.model.ids import NodeId
 
@@ -30,6 +31,7 @@ class Commands:
     def __init__(self, node: Node, keys: Keyring) -> None:
         self._node = node
         self._keys = keys
+        self._disk = trio.Lock()
 
     async def invite(
         self, expires_s: float | None, roles: tuple[str, ...] | None, owner: str, root: bool
@@ -86,12 +88,24 @@ class Commands:
     async def pause(self, foreign_only: bool) -> Mapping[str, Any]:
         """Take nobody's new requests, or only the owner's."""
         self._node.local.share.pause(foreign_only=foreign_only)
+        await self._keep_pause("this machine is paused, but a restart lifts that")
         return self._node.local.share.status()
 
     async def resume(self) -> Mapping[str, Any]:
         """Lift a pause."""
         self._node.local.share.resume()
+        await self._keep_pause("this machine's pause is lifted, but a restart brings it back")
         return self._node.local.share.status()
+
+    async def _keep_pause(self, otherwise: str) -> None:
+        """What holds now, for the next start. It holds already: a full disk is no reason to go on serving."""
+        share, path = self._node.local.share, self._node.home.path / "paused"
+        try:
+            async with self._disk:
+                # Read in here: of two commands at once the later one is kept.
+                await trio.to_thread.run_sync(save_pause, path, share.paused)
+        except SecretFileError as error:
+            raise SecretFileError(f"{otherwise}: {error}") from error
 
     async def doctor(self) -> Mapping[str, Any]:
         """What linked peers find where this node says it can be dialled."""

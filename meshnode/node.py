@@ -40,6 +40,7 @@ from meshnode.gossip.facts import Facts
 from meshnode.identity import NodeKey
 from meshnode.keep.api_keys import load_keys, save_keys
 from meshnode.keep.home import Home, default_home
+from meshnode.keep.pause import load_pause
 from meshnode.keep.receipts import Receipts
 from meshnode.keep.spending import load_spent, save_spent
 from meshnode.mesh.addresses import join, own_name
@@ -48,11 +49,14 @@ from meshnode.mesh.members import owner_of
 from meshnode.mesh.pipes import Pipes, open_pipes
 from meshnode.mesh.work import Work
 from meshnode.model.ids import NodeId
+from meshnode.observe import log
 from meshnode.observe.metrics import Metrics
 from meshnode.presence import Presence
 from meshnode.proofs import Proofs
 from meshnode.routing import Router, Seen
 from meshnode.routing.fallback import Fallback
+
+logger = log.get("node")
 
 TOMBSTONE_S = 0.2
 """How long the farewell has to leave this node's links before they close."""
@@ -210,8 +214,7 @@ class Node(AbstractAsyncContextManager["Node"]):
         standing = Standing(
             key.id, lambda: self.member.owner, lambda node: owner_of(self.member.mesh.outlook.member(node))
         )
-        share = Share(config.sharing, standing)
-        share.changed = self._share_changed
+        share = await self._share(standing)
         self.local = Local(config.engine, self.engines.find, self.engines.engines, share)
         self._watch = Watch()
         self.outside = await self._cloud()
@@ -253,6 +256,15 @@ class Node(AbstractAsyncContextManager["Node"]):
             required=config.front.require_key or front.beyond_loopback(api),
         )  # fmt: skip
         self.asgi = front.make_asgi(self.presence.doors(self.keys), config.front)
+
+    async def _share(self, standing: Standing) -> Share:
+        """Raises SecretFileError where a pause of an earlier run cannot be read."""
+        paused = await trio.to_thread.run_sync(load_pause, self.home.path / "paused")
+        if paused:
+            logger.info("this machine is paused since an earlier run", do="meshnode resume lifts it")
+        share = Share(self.config.sharing, standing, paused=paused)
+        share.changed = self._share_changed
+        return share
 
     async def _cloud(self) -> Outside | None:
         """Commercial APIs to ask last. Raises ConfigError where one is configured that cannot be used."""

@@ -13,8 +13,10 @@ import pytest
 import trio
 
 import meshnode
+from meshnode import commands
 from meshnode.config import Config, load
-from meshnode.errors import ModelNotFound, StartError
+from meshnode.errors import ModelNotFound, NoPeerReachable, SecretFileError, StartError
+from meshnode.front.doors import Control
 from meshnode.node import Node
 from meshnode.testing import Behaviour, FakeEngine
 
@@ -189,6 +191,46 @@ async def test_leaving_lets_answers_in_flight_finish(tmp_path: Path, engine: Fak
         nursery.start_soon(ask, int(node.api.rpartition(":")[2]), node.models()[0])
         await engine.started(1)
     assert statuses == [200]
+
+
+@pytest.mark.parametrize(("foreign_only", "takes"), [(False, "none"), (True, "own")])
+async def test_a_paused_machine_stays_paused_over_a_restart_until_it_is_resumed(
+    tmp_path: Path, engine: FakeEngine, foreign_only: bool, takes: str
+) -> None:
+    def control(node: Node) -> Control:
+        return node.presence.doors(node.keys).control
+
+    async def sharing() -> Any:
+        async with Node(settings(engine.url), home=tmp_path / "home") as node:
+            await node.engines_settled()
+            if takes == "none" and node.local.share.paused:
+                with pytest.raises(NoPeerReachable, match="takes no requests now"):
+                    await node.chat(next(iter(node.engines.advertised())).name, "hi")
+            return node.status()["node"]["sharing"]
+
+    async with Node(settings(engine.url), home=tmp_path / "home") as node:
+        await control(node).pause(foreign_only)
+    for _ in range(2):
+        found = await sharing()
+        assert (found["takes"], found["paused"]) == (takes, takes)
+    assert not engine.records
+    async with Node(settings(engine.url), home=tmp_path / "home") as node:
+        await control(node).resume()
+        assert node.status()["node"]["sharing"]["takes"] == "all"
+    assert (await sharing())["paused"] is None
+
+
+async def test_a_pause_that_cannot_be_kept_holds_and_says_so(
+    tmp_path: Path, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise SecretFileError("no space")
+
+    monkeypatch.setattr(commands, "save_pause", full)
+    async with Node(settings(engine.url), home=tmp_path / "home") as node:
+        with pytest.raises(SecretFileError, match="is paused, but a restart lifts that: no space"):
+            await node.presence.doors(node.keys).control.pause(False)
+        assert node.status()["node"]["sharing"]["takes"] == "none"
 
 
 async def test_a_commercial_api_is_asked_last_and_only_by_this_node(

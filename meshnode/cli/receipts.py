@@ -136,7 +136,7 @@ def _says(said: Receipt) -> dict[str, Any]:
 def _facts(row: Kept) -> dict[str, Any]:
     said = _read(row)
     known = {"id": row.id, "job": row.job, "server": row.server.text, "at": row.at, "verdict": row.verdict}
-    return {**known, "says": _says(said) if said is not None else None}
+    return {**known, "key": row.key or None, "says": _says(said) if said is not None else None}
 
 
 def _read(row: Kept) -> Receipt | None:

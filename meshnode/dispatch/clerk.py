@@ -39,9 +39,9 @@ _TOKENS = re.compile(rb'(?<!\\)"(?:completion_tokens|output_tokens|eval_count)"\
 class Book(Protocol):
     """Where receipts are kept (keep.receipts)."""
 
-    def own(self, receipt: Receipt) -> None: ...
+    def own(self, receipt: Receipt, key: str = "") -> None: ...
 
-    def came(self, trailer: str, expected: Expected) -> None: ...
+    def came(self, trailer: str, expected: Expected, key: str = "") -> None: ...
 
 
 class Clerk:
@@ -73,7 +73,7 @@ class Clerk:
         request = await _hash(job.body, answer)
 
         def ended(digest: bytes, last: bytes) -> Mapping[str, str]:
-            self._book.own(self._receipt(job, request, digest, _tokens(last, answer.events)))
+            self._book.own(self._receipt(job, request, digest, _tokens(last, answer.events)), job.wishes.key)
             return {}
 
         return Hashed(answer, ended)
@@ -84,7 +84,7 @@ class Clerk:
 
         def ended(digest: bytes, last: bytes) -> Mapping[str, str]:
             said = answer.trailers.get(TRAILER, "")
-            self._book.came(said, Expected(sent.id, self._me, server, request, digest))
+            self._book.came(said, Expected(sent.id, self._me, server, request, digest), sent.wishes.key)
             return {}
 
         return Hashed(answer, ended)

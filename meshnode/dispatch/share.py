@@ -37,7 +37,7 @@ class Standing:
 class Share:
     """`terms()` is what holds now; `changed` is called when it became something else.
 
-    `wall` gives local time. A pause lasts until it is lifted, or the node ends.
+    `wall` gives local time. A pause lasts until it is lifted; `paused` is one of an earlier run (keep.pause).
     """
 
     def __init__(
@@ -45,13 +45,14 @@ class Share:
         section: SharingSection,
         standing: Standing,
         wall: Callable[[], time.struct_time] = time.localtime,
+        paused: Takes = Takes.EVERYBODYS,
     ) -> None:
         self.changed: Callable[[], None] = lambda: None
         self._section = section
         self._standing = standing
         self._wall = wall
         self._periods = tuple(read_period(text) for text in section.schedule)
-        self._paused = Takes.EVERYBODYS
+        self._paused = paused
         self._owner = standing.owner()
         self._spoken = _spoken(self._owner)
         self._terms = self._agreed()
@@ -60,6 +61,11 @@ class Share:
     def takes(self) -> Takes:
         """Whose requests are taken now."""
         return self._terms.takes
+
+    @property
+    def paused(self) -> Takes:
+        """Whose requests the owner's hand lets in, whatever settings and schedule say."""
+        return self._paused
 
     @property
     def owner(self) -> str:

@@ -5,7 +5,7 @@
     notices.cbor    who was revoked, new secrets       pins.cbor      ids pinned and barred, names and their ids
     mesh.secret     the secret line of psk-tofu        control.secret what the local CLI proves itself with
     incarnation     starts of this node, ever growing  run.json       where the running node listens
-    lock, addresses.cbor, models/
+    paused          whose requests a pause lets in     lock, addresses.cbor, models/
 
 Synchronous, for start-up (or a thread). Not for what certificates mean (identity). Counterpart: node.py opens it.
 """

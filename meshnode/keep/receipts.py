@@ -24,11 +24,13 @@ from meshnode.trust.receipt import RECEIPT_CONTEXT, Expected, Receipt, SignedRec
 logger = log.get("keep")
 
 FILE = "receipts.db"
-VERSION = 1
+VERSION = 2
+UPGRADES = {1: "ALTER TABLE receipts ADD COLUMN key TEXT NOT NULL DEFAULT ''"}
 SCHEMA = """
 CREATE TABLE receipts (
     id INTEGER PRIMARY KEY, job TEXT NOT NULL, server BLOB NOT NULL, at INTEGER NOT NULL,
-    request BLOB NOT NULL, answer BLOB NOT NULL, body BLOB NOT NULL, signature BLOB, verdict TEXT);
+    request BLOB NOT NULL, answer BLOB NOT NULL, body BLOB NOT NULL, signature BLOB, verdict TEXT,
+    key TEXT NOT NULL DEFAULT '');
 CREATE INDEX receipts_by_job ON receipts (job);
 CREATE INDEX receipts_by_age ON receipts (at);
 CREATE INDEX receipts_unjudged ON receipts (id) WHERE verdict IS NULL
@@ -48,7 +50,8 @@ UNREADABLE = "unreadable"
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """A row: `verdict` is GOOD, or what is wrong; None while it was not looked at."""
+    """A row: `verdict` is GOOD, or what is wrong; None while it was not looked at. `key` is the id of the API key that
+    asked, "" for none: this node's own note, of which nobody else hears."""
 
     id: int
     job: str
@@ -57,6 +60,7 @@ class Kept:
     body: bytes
     signature: bytes | None
     verdict: str | None
+    key: str = ""
 
     @property
     def signed(self) -> SignedReceipt | None:
@@ -73,11 +77,11 @@ class Receipts:
         self._section = section
         self._swept = float("-inf")
         self.counts: Counter[str] = Counter()
-        self.writer = Writer(lambda: connect(folder / FILE, SCHEMA, VERSION), self._tidy)
+        self.writer = Writer(lambda: connect(folder / FILE, SCHEMA, VERSION, UPGRADES), self._tidy)
         self.run = self.writer.run
 
-    def own(self, receipt: Receipt) -> None:
-        """This node served itself; signed in the thread."""
+    def own(self, receipt: Receipt, key: str = "") -> None:
+        """This node served itself, for whoever had this API key; signed in the thread."""
 
         def add(database: sqlite3.Connection) -> None:
             # Names that no codec takes, such as lone surrogates, make no receipt.
@@ -85,17 +89,18 @@ class Receipts:
                 body = codec.encode(receipt)
             except DecodeError:
                 return
-            _insert(database, receipt.job, self._me, receipt.at, receipt.request, receipt.answer, body)
+            known = (self._me, receipt.at, receipt.request, receipt.answer)
+            _insert(database, receipt.job, *known, body, key)
 
         self.writer.put(add)
 
-    def came(self, trailer: str, expected: Expected) -> None:
-        """Another node answered, with this for a receipt; checked in the thread."""
+    def came(self, trailer: str, expected: Expected, key: str = "") -> None:
+        """Another node answered whoever had this API key, with this for a receipt; checked in the thread."""
         at = int(time.time())
 
         def add(database: sqlite3.Connection) -> None:
             known = (expected.server, at, expected.request, expected.answer)
-            _insert(database, expected.job, *known, trailer.encode(errors="replace")[:4096])
+            _insert(database, expected.job, *known, trailer.encode(errors="replace")[:4096], key)
 
         self.writer.put(add)
 
@@ -159,7 +164,7 @@ def _read(folder: Path, clause: str, values: tuple[object, ...]) -> list[Kept]:
     if database is None:
         return []
     try:
-        query = f"SELECT id, job, server, at, body, signature, verdict FROM receipts {clause}"  # noqa: S608 - constants
+        query = f"SELECT id, job, server, at, body, signature, verdict, key FROM receipts {clause}"  # noqa: S608 - constants
         rows = database.execute(query, values).fetchall()
     finally:
         database.close()
@@ -167,11 +172,11 @@ def _read(folder: Path, clause: str, values: tuple[object, ...]) -> list[Kept]:
 
 
 def _insert(
-    database: sqlite3.Connection, job: str, server: bytes, at: int, request: bytes, answer: bytes, body: bytes
+    database: sqlite3.Connection, job: str, server: bytes, at: int, request: bytes, answer: bytes, body: bytes, key: str
 ) -> None:
     database.execute(
-        "INSERT INTO receipts (job, server, at, request, answer, body) VALUES (?, ?, ?, ?, ?, ?)",
-        (job, bytes(server), at, request, answer, body),
+        "INSERT INTO receipts (job, server, at, request, answer, body, key) VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (job, bytes(server), at, request, answer, body, key),
     )
 
 

@@ -1,15 +1,16 @@
 """One SQLite file and its one writer: work is handed in without waiting, and done in batches in a thread.
 
 Write-ahead logging, so that the command line reads while the node writes. Not for what the tables mean (receipts.py).
-A file of another version is left alone and not used.
+A file of another version, which no upgrade leads from, is left alone and not used.
 """
 
 from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import trio
 
@@ -23,6 +24,8 @@ Work = Callable[[sqlite3.Connection], None]
 PENDING = 4096
 """Work that waits; more is dropped and counted: a disk that does not keep up must not fill memory."""
 
+NOTHING: Mapping[int, str] = MappingProxyType({})
+
 GATHER_S = 0.25
 """One transaction takes what comes in so long."""
 
@@ -33,8 +36,9 @@ AGAIN_S = 30.0
 """After a disk that took nothing."""
 
 
-def connect(path: Path, schema: str, version: int) -> sqlite3.Connection:
-    """Open the file, 0600, made when it is missing. Raises SecretFileError."""
+def connect(path: Path, schema: str, version: int, upgrades: Mapping[int, str] = NOTHING) -> sqlite3.Connection:
+    """Open the file, 0600, made when it is missing. `upgrades` make the next version of one. Raises
+    SecretFileError."""
     try:
         # SQLite gives its log and index files the mode of this one.
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
@@ -48,7 +52,11 @@ def connect(path: Path, schema: str, version: int) -> sqlite3.Connection:
         found = database.execute("PRAGMA user_version").fetchone()[0]
         if found == 0:
             database.executescript(f"BEGIN; {schema}; PRAGMA user_version = {version:d}; COMMIT;")
-        elif found != version:
+            found = version
+        while found in upgrades:
+            database.executescript(f"BEGIN; {upgrades[found]}; PRAGMA user_version = {found + 1:d}; COMMIT;")
+            found += 1
+        if found != version:
             raise SecretFileError(f"{path} is of version {found}, this meshnode writes {version}: move it away")
     except sqlite3.Error as error:
         database.close()

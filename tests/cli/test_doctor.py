@@ -18,9 +18,23 @@ from meshnode.cli.doctor import engines as engine_facts
 from meshnode.cli.doctor import gather as gathering
 from meshnode.cli.doctor import wires
 from meshnode.cli.doctor.checks import judge
-from meshnode.cli.doctor.facts import Asked, DialledBack, EngineAt, Facts, File, Network, Papers, Port, Storage, Wire
+from meshnode.cli.doctor.facts import (
+    Access,
+    Asked,
+    DialledBack,
+    EngineAt,
+    Facts,
+    File,
+    Network,
+    Papers,
+    Port,
+    Storage,
+    Wire,
+)
 from meshnode.cli.doctor.findings import Finding, Result, sound
 from meshnode.cli.report import read
+from meshnode.config import load
+from meshnode.keep.api_keys import load_keys, save_keys
 from meshnode.keep.home import Home
 from tests.cli.conftest import STATUS, FakeDaemon
 
@@ -114,6 +128,9 @@ def test_a_node_in_order_passes_everything() -> None:
         (with_papers(until_s=-10.0), "membership", Result.FAIL, "meshnode invite"),
         (with_papers(revoked="the root did it"), "membership", Result.FAIL, "new home"),
         (with_papers(trust="psk-tofu", secret="mistyped"), "mesh secret", Result.FAIL, "mesh secret -"),
+        (dataclasses.replace(SOUND, access=Access(0, 2)), "api keys", Result.WARN, "keys add"),
+        (dataclasses.replace(SOUND, access=Access(required=True)), "api keys", Result.WARN, "keys add"),
+        (dataclasses.replace(SOUND, access=Access(beyond="0.0.0.0:1")), "api keys", Result.FAIL, "keys add"),
         (dataclasses.replace(SOUND, engines=()), "engines", Result.WARN, "ollama"),
         (
             dataclasses.replace(SOUND, engines=(EngineAt("vllm", "vllm", "http://h:8000", "down", "refused"),)),
@@ -269,7 +286,7 @@ def test_doctor_of_a_home_that_others_may_read_fails_with_the_command_that_mends
 
 
 @pytest.mark.usefixtures("still")
-@pytest.mark.parametrize("file", ["node.key", "mesh.cbor", "pins.cbor", "invites.cbor", "control.secret"])
+@pytest.mark.parametrize("file", ["node.key", "mesh.cbor", "pins.cbor", "invites.cbor", "control.secret", "keys.cbor"])
 def test_a_damaged_file_is_found_and_not_replaced(cli: CliRunner, tmp_path: Path, file: str) -> None:
     home = Home(tmp_path / "home")
     home.found_mesh(home.node_key(), "office")
@@ -289,6 +306,24 @@ def test_the_certificate_of_a_home_is_read_without_a_node(tmp_path: Path) -> Non
     assert damage == () and kept.mesh == "office" and kept.holds_root
     assert kept.until_s is not None and kept.until_s > 29 * 86_400
     assert gathering._kept(home.path, "psk-tofu")[0].secret
+
+
+@pytest.mark.parametrize(
+    ("api", "beyond"),
+    [
+        ("127.0.0.1:6374", ""), ("localhost:6374", ""), ("[::1]:6374", ""), ("0.0.0.0:6374", "0.0.0.0:6374"),
+        (":6374", ":6374"), ("192.168.1.5:6374", "192.168.1.5:6374"), ("box.lan:6374", "box.lan:6374"),
+    ],
+)  # fmt: skip
+def test_keys_are_counted_and_it_is_seen_who_reaches_the_api(
+    cli: CliRunner, tmp_path: Path, api: str, beyond: str
+) -> None:
+    for _ in range(2):
+        cli.invoke(app, ["keys", "add", "--owner", "ann", "--home", str(tmp_path)])
+    save_keys(tmp_path, load_keys(tmp_path).revoked(load_keys(tmp_path).records[0].id, 1000.0)[0])
+    config = load(flags={"front": {"api": api}})
+    assert gathering._access(tmp_path, config, None) == (Access(1, 1, beyond), ())
+    assert gathering._access(tmp_path / "new", config, None) == (Access(0, 0, beyond), ())
 
 
 @pytest.fixture

@@ -29,11 +29,15 @@ class Book:
         self.own_ones: list[Receipt] = []
         self.came_ones: list[tuple[str, Expected]] = []
 
-    def own(self, receipt: Receipt) -> None:
-        self.own_ones.append(receipt)
+        self.keys: list[str] = []
 
-    def came(self, trailer: str, expected: Expected) -> None:
+    def own(self, receipt: Receipt, key: str = "") -> None:
+        self.own_ones.append(receipt)
+        self.keys.append(key)
+
+    def came(self, trailer: str, expected: Expected, key: str = "") -> None:
         self.came_ones.append((trailer, expected))
+        self.keys.append(key)
 
 
 def keep(node: WorldNode) -> Book:

@@ -9,7 +9,8 @@ import trio
 from trio.testing import MockClock
 
 from meshnode.config.trust import TrustSection
-from meshnode.keep.receipts import AT_ONCE, GOOD, MISSING, UNREADABLE, Receipts, newest, of_request
+from meshnode.keep.receipts import AT_ONCE, FILE, GOOD, MISSING, SCHEMA, UNREADABLE, Receipts, newest, of_request
+from meshnode.keep.store import connect
 from meshnode.trust import Expected
 from tests.trust.people import ORIGIN, SERVER, STRANGER, receipt, sha, signed
 
@@ -38,6 +39,27 @@ async def test_a_receipt_that_holds_is_good_and_comes_back(tmp_path: Path, autoj
     assert row.signed == signed() and row.server == SERVER.id
     assert of_request(tmp_path, "job-1.abc") == of_request(tmp_path, str(row.id)) == [row]
     assert of_request(tmp_path, "job") == []
+
+
+async def test_which_api_key_asked_is_this_nodes_own_note(tmp_path: Path, autojump_clock: MockClock) -> None:
+    book = Running(tmp_path).book
+    async with trio.open_nursery() as nursery:
+        await nursery.start(book.run)
+        book.came(signed().trailer, EXPECTED, "0a1b2c3d")
+        book.own(receipt(server=ORIGIN.public), "0a1b2c3e")
+        book.came(signed().trailer, EXPECTED)
+        await book.writer.settled()
+        nursery.cancel_scope.cancel()
+    rows = newest(tmp_path, 10)
+    assert [row.key for row in rows] == ["", "0a1b2c3e", "0a1b2c3d"]
+    assert not any(b"0a1b2c3" in row.body for row in rows), "what is signed does not hold it"
+
+
+async def test_a_book_of_the_first_version_is_written_on(tmp_path: Path, autojump_clock: MockClock) -> None:
+    old = SCHEMA.replace(",\n    key TEXT NOT NULL DEFAULT ''", "")
+    assert old != SCHEMA
+    connect(tmp_path / FILE, old, 1).close()
+    assert await Running(tmp_path).until_written((signed().trailer, EXPECTED)) == [GOOD]
 
 
 @pytest.mark.parametrize(

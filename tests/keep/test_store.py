@@ -37,6 +37,17 @@ def test_the_file_and_its_log_are_for_this_user_alone(tmp_path: Path) -> None:
     assert set(modes) == {"x.db", "x.db-wal", "x.db-shm"} and set(modes.values()) == {0o600}
 
 
+def test_a_file_of_an_older_version_is_brought_up_step_by_step_once(tmp_path: Path) -> None:
+    first = connect(tmp_path / "x.db", "CREATE TABLE t (a)", 1)
+    first.execute("INSERT INTO t VALUES (7)")
+    first.close()
+    upgrades = {1: "ALTER TABLE t ADD COLUMN b DEFAULT 8", 2: "ALTER TABLE t ADD COLUMN c DEFAULT 9"}
+    for _ in range(2):
+        again = connect(tmp_path / "x.db", "CREATE TABLE t (a, b, c)", 3, upgrades)
+        assert again.execute("SELECT * FROM t").fetchall() == [(7, 8, 9)]
+        again.close()
+
+
 def test_a_file_of_another_version_is_left_alone(tmp_path: Path) -> None:
     connect(tmp_path / "x.db", SCHEMA, 2).close()
     with pytest.raises(SecretFileError, match="version 2"):

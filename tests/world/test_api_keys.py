@@ -18,6 +18,7 @@ from meshnode.access import Wish
 from meshnode.cli.app import app
 from meshnode.config import Config, load
 from meshnode.errors import ConfigError
+from meshnode.keep.receipts import newest
 from meshnode.model.job import Label
 from meshnode.mux.encoder import BlockEncoder
 from meshnode.node import Node
@@ -142,7 +143,7 @@ async def test_a_key_stays_at_the_node_it_was_given_to(
 async def test_what_one_key_asked_is_not_shared_with_another(tmp_path: Path, engine: FakeEngine) -> None:
     async with Node(settings("here", (engine.url,)), home=tmp_path) as node:
         await node.engines_settled()
-        (one, one_id), (other, _) = await key_of(node, "ann"), await key_of(node, "ann")
+        (one, one_id), (other, other_id) = await key_of(node, "ann"), await key_of(node, "ann")
         for key in (one, other):
             assert (await post(node, key, idempotency_key="k"))[0] == 200
         assert len(engine.records) == 2
@@ -150,6 +151,7 @@ async def test_what_one_key_asked_is_not_shared_with_another(tmp_path: Path, eng
         assert (status, headers["x-meshnode-cache"], len(engine.records)) == (200, "replayed", 2)
         last = node.presence.requests(1)[0]
         assert (last["owner"], last["key"]) == ("ann", one_id)
+    assert sorted(row.key for row in newest(tmp_path, 10)) == sorted((one_id, other_id))
 
 
 async def test_requests_are_their_keys_owners_where_slots_are_given(tmp_path: Path, engine: FakeEngine) -> None:

@@ -168,6 +168,22 @@ def secret(facts: Facts) -> Iterator[Finding]:
         yield Finding("mesh secret", Result.PASS, f"generation {papers.generation}")
 
 
+def access(facts: Facts) -> Iterator[Finding]:
+    """Whether an API key is needed, and whether anybody has one."""
+    keys, add = facts.access, say.command("keys", "add", "--owner", "NAME", home=facts.home)
+    if keys.good:
+        where = f"; other machines reach {keys.beyond}, unencrypted" if keys.beyond else ""
+        yield Finding("api keys", Result.PASS, f"{keys.good} good, and without one nobody is answered{where}")
+    elif keys.ended or keys.required:
+        detail = "a key is needed and none is good: nobody but this machine's `meshnode` is answered"
+        yield Finding("api keys", Result.WARN, detail, add)
+    elif keys.beyond:
+        detail = f"none, and other machines would reach {keys.beyond}: a node does not start so"
+        yield Finding("api keys", Result.FAIL, detail, add)
+    else:
+        yield Finding("api keys", Result.PASS, "none is needed: whoever uses this machine may ask")
+
+
 OPEN_FIXES = {
     "ollama": "start it with OLLAMA_HOST=127.0.0.1",
     "lm-studio": "turn off 'Serve on Local Network' in LM Studio",
@@ -198,4 +214,4 @@ def engines(facts: Facts) -> Iterator[Finding]:
 
 
 LOCAL: tuple[Check, ...] = (node, home, files, disk, config, ports)
-REST: tuple[Check, ...] = (membership, secret, engines)
+REST: tuple[Check, ...] = (membership, secret, access, engines)

@@ -103,6 +103,17 @@ class Papers:
 
 
 @dataclass(frozen=True, slots=True)
+class Access:
+    """API keys: how many open, and how many do not any more; `beyond` is the API's address where other machines reach
+    it, "" where none does; `required`: a key is needed even where there is none."""
+
+    good: int = 0
+    ended: int = 0
+    beyond: str = ""
+    required: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class EngineAt:
     """An engine. `open_to` is the address that lets every machine in without a key, "" when none does."""
 
@@ -125,6 +136,7 @@ class Facts:
     ports: tuple[Port, ...] = ()
     network: Network = Network()
     papers: Papers = Papers()
+    access: Access = Access()
     engines: tuple[EngineAt, ...] = ()
     asked: Asked | None = None
     asked_fault: str = ""

@@ -11,15 +11,17 @@ import os
 import shutil
 import stat
 import time
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
 
 from meshnode.cli import holder, place, report, words
 from meshnode.cli.daemon import Daemon
 from meshnode.cli.doctor import engines, wires
-from meshnode.cli.doctor.facts import Asked, Facts, File, Network, Papers, Port, Storage
+from meshnode.cli.doctor.facts import Access, Asked, Facts, File, Network, Papers, Port, Storage
 from meshnode.cli.report import Report
 from meshnode.config import Config, load
 from meshnode.errors import ConfigError, MeshnodeError, SecretFileError
@@ -36,7 +38,8 @@ def gather(home: place.Place) -> Facts:
     daemon, damage = _running(home)
     seen, asked, fault = _ask(daemon)
     papers, broken = _papers(home.path, config, seen)
-    storage = dataclasses.replace(storage, damage=tuple(dict.fromkeys((*damage, *broken))))
+    keys, unread = _access(home.path, config, seen)
+    storage = dataclasses.replace(storage, damage=tuple(dict.fromkeys((*damage, *broken, *unread))))
     return Facts(
         storage=storage,
         config_faults=faults,
@@ -44,6 +47,7 @@ def gather(home: place.Place) -> Facts:
         ports=_ports(home, config, seen),
         network=_network(config, seen),
         papers=papers,
+        access=keys,
         engines=engines.gather(config, seen),
         asked=asked,
         asked_fault=fault,
@@ -122,6 +126,26 @@ def _papers(path: Path, config: Config, seen: Report | None) -> tuple[Papers, tu
         ),
         damage,
     )
+
+
+def _access(path: Path, config: Config, seen: Report | None) -> tuple[Access, tuple[str, ...]]:
+    """The keys of the home, where the API is, and what of the keys' file is damaged."""
+    from meshnode.keep.api_keys import load_keys
+
+    api = seen.api if seen is not None else config.front.api
+    host = (urlsplit(api if "://" in api else f"http://{api}").hostname or "").partition("%")[0]
+    try:
+        beyond = "" if host == "localhost" or ip_address(host).is_loopback else api
+    except ValueError:
+        # Every interface, or a name of this machine.
+        beyond = api
+    try:
+        records = load_keys(path).records if path.exists() else ()
+    except SecretFileError as error:
+        return Access(beyond=beyond, required=True), (str(error),)
+    now = time.time()
+    good = sum(one.state(now) == "good" for one in records)
+    return Access(good, len(records) - good, beyond, config.front.require_key), ()
 
 
 def _kept(path: Path, trust: str) -> tuple[Papers, tuple[str, ...]]:
