@@ -26,7 +26,6 @@ SPOILT = [
     b'data: {"a":NaN}\n\n',
     b'data: {"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}\n\n",
 ]
-EMOJI = 'data: {"a":"\U0001f600"}\n\n'.encode()
 QUIET = b'data: {"choices":[],"prompt_filter_results":[{}]}\n\n'
 ERROR = event_error(EngineFailed("died"))
 VALUES = st.recursive(
