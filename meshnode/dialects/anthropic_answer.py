@@ -11,13 +11,12 @@ from typing import Any, Final
 import msgspec
 
 from meshnode.dialects.sse import Usage
-from meshnode.dialects.status import error_body
+from meshnode.dialects.status import DONE, error_body
 from meshnode.errors import EngineFailed
 
 EVENT_BYTES: Final = 1024 * 1024
 """The longest event read; theirs have a few hundred bytes."""
 
-DONE: Final = b"data: [DONE]\n\n"
 
 _REASONS: Final = {"max_tokens": "length", "model_context_window_exceeded": "length", "tool_use": "tool_calls",
                    "refusal": "content_filter"}  # fmt: skip

@@ -12,11 +12,10 @@ from typing import NamedTuple, Protocol
 
 import trio
 
+from meshnode.dialects.status import DONE
 from meshnode.dispatch.watch import Watch
 from meshnode.errors import DeadlineExceeded, RequestError, StreamSilent
 from meshnode.model.answer import Answer
-
-DONE = b"data: [DONE]\n\n"
 
 TAIL_S = 0.5
 """What still follows `[DONE]` is the end itself, which is on its way."""

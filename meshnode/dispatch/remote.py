@@ -16,15 +16,13 @@ from meshnode.dispatch import load, wire
 from meshnode.errors import DecodeError, LinkError, PeerFailed, RequestError, StreamReset, Unauthorized
 from meshnode.gossip.facts import Facts
 from meshnode.model.job import Label
+from meshnode.mux.events import CANCEL
 
 if TYPE_CHECKING:
     from meshnode.dispatch.leases import Lease, Leases, Served, Signs
     from meshnode.dispatch.wire import Envelope
     from meshnode.model.ids import NodeId
     from meshnode.net import Link, LinkStream
-
-CANCEL = 0x8
-"""RFC 9113 §7: the stream is no longer needed."""
 
 MAX_ERROR_BYTES = 256 * 1024
 """A refusal's body is read up to here."""

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from meshnode.dispatch.delivered import DONE, TAIL_S
+from meshnode.dialects.status import DONE
+from meshnode.dispatch.delivered import TAIL_S
 from meshnode.dispatch.replay import Replay
 from meshnode.errors import DeadlineExceeded, Draining, RequestError
 from meshnode.observe import log

@@ -21,13 +21,11 @@ from meshnode.model.advert import RawId
 from meshnode.model.ids import NodeId
 from meshnode.net import Link, LinkStream
 from meshnode.observe import log
+from meshnode.routing.tree import MOST_HOPS
 
 logger = log.get("mesh")
 
 PATH = "/meshnode/dial-me"
-
-MOST_HOPS = 8
-"""Links on the way at most, as for jobs (protocol.md §6)."""
 
 MAX_BYTES = 1024
 """Ten ids and a number."""

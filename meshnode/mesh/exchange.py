@@ -14,15 +14,19 @@ MAX_MESSAGE_BYTES = 8192
 """A grant with two certificates, sixteen addresses and what else a joiner must know needs less than half."""
 
 
+def head_of(path: str) -> list[tuple[str, str]]:
+    """The head of every stream that the mesh opens for itself."""
+    return [(":method", "POST"), (":scheme", "mesh"), (":authority", "mesh"), (":path", path)]
+
+
 async def ask(link: Link, path: str, body: bytes, *, timeout_s: float, limit: int = MAX_MESSAGE_BYTES) -> bytes:
     """The peer's answer to `body`.
 
     Raises PeerFailed with the peer's words when it refuses, LinkError when the link ends or nothing comes within
     `timeout_s`, DecodeError when more than `limit` bytes come.
     """
-    headers = [(":method", "POST"), (":scheme", "mesh"), (":authority", "mesh"), (":path", path)]
     with trio.move_on_after(timeout_s):
-        stream = await link.request(headers, body)
+        stream = await link.request(head_of(path), body)
         try:
             head = await stream.head()
             data = await read(stream, limit)

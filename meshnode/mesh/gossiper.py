@@ -38,6 +38,7 @@ from meshnode.gossip.events import (
 )
 from meshnode.gossip.facts import Facts
 from meshnode.gossip.machine import Gossip
+from meshnode.mesh.exchange import head_of
 from meshnode.model.advert import Advert
 from meshnode.model.codec import MAX_BYTES
 from meshnode.model.ids import NodeId
@@ -50,7 +51,6 @@ if TYPE_CHECKING:
 logger = log.get("mesh")
 
 PATH = "/meshnode/gossip"
-_HEADERS = [(":method", "POST"), (":scheme", "mesh"), (":authority", "mesh"), (":path", PATH)]
 
 OUTBOX_BYTES = 1 << 20
 """Messages waiting for one neighbour; a whole table of 250 nodes fits."""
@@ -174,7 +174,7 @@ class Gossiper:
         came, self._came = self._came, trio.Event()
         came.set()
         try:
-            stream = await link.request(_HEADERS, end=False)
+            stream = await link.request(head_of(PATH), end=False)
             while True:
                 await stream.send(await outbox.take_all())
         except LinkError as error:

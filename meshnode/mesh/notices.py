@@ -17,6 +17,7 @@ import trio
 from meshnode.errors import CertificateRefused, DecodeError, LinkError, ProtocolViolation
 from meshnode.identity import Notice, Revocation, Rotation
 from meshnode.identity.statements import MAX_NOTICE_BYTES
+from meshnode.mesh.exchange import head_of
 from meshnode.mesh.papers import Papers
 from meshnode.model.ids import NodeId
 from meshnode.net import Link, LinkStream
@@ -25,7 +26,6 @@ from meshnode.observe import log
 logger = log.get("mesh")
 
 PATH = "/meshnode/notices"
-_HEADERS = [(":method", "POST"), (":scheme", "mesh"), (":authority", "mesh"), (":path", PATH)]
 
 LAST_WORDS_S = 0.2
 """A barred neighbour is told why, if it listens, and dropped after so long: links are to end within 1 s (protocol.md
@@ -158,7 +158,7 @@ class Board:
         news.set()
 
     async def _tell(self, link: Link, conversation: _Conversation) -> None:
-        stream = await link.request(_HEADERS, end=False)
+        stream = await link.request(head_of(PATH), end=False)
         while True:
             news = self._news
             for notice in self._papers.notices.all():

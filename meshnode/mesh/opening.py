@@ -15,11 +15,9 @@ from meshnode.errors import DecodeError, HandshakeFailed
 from meshnode.mesh import exchange
 from meshnode.model.ids import NodeId
 from meshnode.net import Link, LinkStream
+from meshnode.routing.tree import MOST_HOPS
 
 PATH = "/meshnode/tunnel"
-
-MOST_HOPS = 8
-"""Links on the way at most, as for jobs (protocol.md §6)."""
 
 MAX_WORDS_BYTES = 2048
 """A refusal says in a line who refuses and why; each hop adds nothing."""
@@ -46,10 +44,7 @@ class Opening:
     def headers(self) -> list[tuple[str, str]]:
         """The head of the request."""
         return [
-            (":method", "POST"),
-            (":scheme", "mesh"),
-            (":authority", "mesh"),
-            (":path", PATH),
+            *exchange.head_of(PATH),
             ("meshnode-tunnel", self.id),
             ("meshnode-origin", self.origin.text),
             ("meshnode-target", self.target.text),

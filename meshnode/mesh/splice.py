@@ -17,6 +17,7 @@ from meshnode.errors import HandshakeFailed, LinkError, StreamReset
 from meshnode.mesh import exchange, opening
 from meshnode.mesh.opening import Opening
 from meshnode.model.ids import NodeId
+from meshnode.mux.events import CANCEL
 from meshnode.net import Link, LinkStream
 from meshnode.observe import log
 
@@ -27,9 +28,6 @@ HOP_S = 1.0
 
 SHARE = 2
 """One neighbour may have this part of a relay's tunnels: whose they are is its word alone."""
-
-CANCEL = 0x8
-"""RFC 9113 §7: the stream is no longer needed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,13 +19,14 @@ from meshnode.config.mesh import MeshSection
 from meshnode.errors import DecodeError, HandshakeFailed, LinkError
 from meshnode.gossip.rates import Bucket
 from meshnode.mesh import exchange, opening
-from meshnode.mesh.opening import MOST_HOPS, Opening
+from meshnode.mesh.opening import Opening
 from meshnode.mesh.splice import Ground, Relay, reach
 from meshnode.model.ids import NodeId
 from meshnode.net import Authenticated, Check, Link, LinkStream, Pipe, initiate, respond
 from meshnode.noise import Initiator, Responder
 from meshnode.observe import log
 from meshnode.routing.seen import Seen
+from meshnode.routing.tree import MOST_HOPS
 
 logger = log.get("mesh")
 

@@ -8,6 +8,7 @@ import trio
 from trio.testing import MockClock
 
 from meshnode.mesh import gossiper
+from meshnode.mesh.exchange import head_of
 from tests.kit.world import world
 
 
@@ -20,7 +21,7 @@ async def test_a_neighbour_that_speaks_twice_is_shut_out(tmp_path: Path, autojum
         await trio.sleep(1.0)
         link = laptop.member.link(studio.id)
         assert link is not None
-        stream = await link.request(gossiper._HEADERS, end=False)
+        stream = await link.request(head_of(gossiper.PATH), end=False)
         await stream.send((60_000).to_bytes(4, "big") + bytes(50_000))
         with trio.fail_after(5.0):
             await studio.until_linked()
