@@ -41,7 +41,7 @@ from meshnode.model.job import Job
 from meshnode.model.view import View
 from meshnode.observe.metrics import Metrics
 from meshnode.routing import Plan, Router
-from meshnode.routing.budget import HedgeBudget, RetryBudget
+from meshnode.routing.budget import Budgets
 
 MODEL = "bench"
 ROUTE = "/v1/chat/completions"
@@ -161,7 +161,7 @@ async def _measure(batches: int) -> Stages:
 async def _pursue(node: _Node, plan: Plan) -> None:
     course = Course(plan, 4, 3, node.router, lambda: node.view, lambda _: None)
     rules = Rules(1, lambda _: None, lambda: 0.0, 0.7, 0.1)
-    pursuit = Pursuit(course, rules, _RETRIES, _HEDGES, node.rng)
+    pursuit = Pursuit(course, rules, _BUDGETS, node.rng)
     pursuit.handle(Begin(), 1.0)
     pursuit.handle(Answered(1), 1.0)
 
@@ -175,7 +175,7 @@ async def _write_down(job: Job, plan: Plan) -> None:
     entry.ended(1.0, "ok", 1)
 
 
-_RETRIES, _HEDGES, _JOURNAL = RetryBudget(0.2, 10.0, 1.0), HedgeBudget(0.02), Journal(1000, 16 << 20)
+_BUDGETS, _JOURNAL = Budgets.of(DispatchSection()), Journal(1000, 16 << 20)
 
 
 async def _received() -> dict[str, Any]:

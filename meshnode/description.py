@@ -18,6 +18,9 @@ from meshnode.version import __version__
 if TYPE_CHECKING:
     from meshnode.node import Node
 
+FIRST_SPEED_S = 5.0
+"""Between looks at whether a model was measured that never was before."""
+
 MEMORY_S = 10.0
 """Between looks at free memory, for status pages."""
 
@@ -68,10 +71,17 @@ class Description:
             nursery.start_soon(self._watch_memory)
 
     async def _retell(self) -> None:
-        """Speeds change with each answer, and are told no more often than an advert is renewed anyway."""
+        """Speeds change with each answer, and are told no more often than an advert is renewed anyway; but the first of
+        a model soon, because others know nothing of it before."""
+        refresh_s = self._node.config.gossip.refresh_s
+        told_at = trio.current_time()
         while True:
-            await trio.sleep(self._node.config.gossip.refresh_s)
-            self.tell()
+            await trio.sleep(min(FIRST_SPEED_S, refresh_s))
+            speeds = self._node.local.speeds
+            first = any(not offer.prefill_ms and speeds.of(offer.name).prefill_ms for offer in self._told)
+            if first or trio.current_time() - told_at >= refresh_s:
+                told_at = trio.current_time()
+                self.tell()
 
     async def _watch_memory(self) -> None:
         """A driver may take tens of milliseconds to answer: in a thread, so that no stream waits for it."""

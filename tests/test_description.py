@@ -11,10 +11,11 @@ from trio.testing import MockClock
 
 from meshnode import description
 from meshnode.config import load
-from meshnode.description import MEMORY_S, Description
+from meshnode.description import FIRST_SPEED_S, MEMORY_S, Description
 from meshnode.engine import Memory
 from meshnode.model.advert import Advert, Hardware, ModelOffer
 from meshnode.model.takes import Takes
+from meshnode.slots.speed import Speeds
 from tests.gossip.world import MESH, node_id
 
 ME = node_id(1)
@@ -33,7 +34,7 @@ class FakeNode(SimpleNamespace):
             engines=SimpleNamespace(advertised=lambda: self.offers),
             proofs=SimpleNamespace(marked=lambda offers: offers, posture=lambda offers: "claimed"),
             local=SimpleNamespace(
-                speeds=SimpleNamespace(marked=lambda offers: offers),
+                speeds=Speeds(),
                 share=SimpleNamespace(takes=Takes.EVERYBODYS),
                 draining=False,
             ),
@@ -83,6 +84,24 @@ def test_it_answers_for_what_it_told_and_not_for_what_is_new_since(node: Any) ->
     assert made.offer("qwen") is None
     made.tell()
     assert made.offer("qwen") == ModelOffer("qwen")
+
+
+async def test_the_first_speed_of_a_model_is_told_soon_and_later_ones_with_the_next_advert(
+    node: Any, autojump_clock: MockClock
+) -> None:
+    made = Description(node, seen(0))
+    made.tell()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(made.run)
+        await trio.sleep(FIRST_SPEED_S + 1)
+        assert len(node.said) == 1
+        node.local.speeds.first_token("llama", 1.0, 0.25)
+        await trio.sleep(FIRST_SPEED_S)
+        assert len(node.said) == 2 and node.said[-1].models[0].prefill_ms == 250
+        node.local.speeds.first_token("llama", 1.0, 25.0)
+        await trio.sleep(FIRST_SPEED_S)
+        assert len(node.said) == 2
+        nursery.cancel_scope.cancel()
 
 
 async def test_it_tells_again_once_an_advert_is_due_and_looks_at_memory_meanwhile(

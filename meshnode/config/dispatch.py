@@ -24,6 +24,9 @@ class DispatchSection:
     retry_share: Share = 0.2
     retry_window_s: Seconds = 10.0
     retry_floor_per_s: Seconds = 1.0
+    # Servers asked besides those that say nothing, while another has a slot to spare, as a share of the same requests:
+    # they are asked for a slot at once or a refusal, so that they fill nothing, and more than half of all hardly hang.
+    doubt_share: Share = 0.5
     # Before the same server is asked again, or another when all so far were full: doubling, and by lot from half to
     # one and a half of it, so that those whom one failure met do not come back together.
     backoff_s: Seconds = 0.1

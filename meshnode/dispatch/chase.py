@@ -91,6 +91,8 @@ class Chase:
                 raise self._too_slow(now - self._began)
             return self._answers.pop(won)
         finally:
+            if won == 0:
+                self._pursuit.leave()
             if won == 0 or len(self._flights) > 1:
                 await self._let_go(won)
 

@@ -8,7 +8,7 @@ inbound.py.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING
@@ -20,9 +20,9 @@ from meshnode.dispatch import wire
 from meshnode.dispatch.asking import Tried
 from meshnode.dispatch.chase import Chase
 from meshnode.dispatch.continuing import Origin, continuing
-from meshnode.dispatch.course import Course
+from meshnode.dispatch.course import REDIRECTS, Course
 from meshnode.dispatch.delivered import Delivered, Ended, Patience
-from meshnode.dispatch.doubt import DoubtAfter, Known, Size, doubt_after
+from meshnode.dispatch.doubt import DoubtAfter, Known, Size, answer_s, doubt_after
 from meshnode.dispatch.journal import Entry, Journal, error_code
 from meshnode.dispatch.leases import Leases
 from meshnode.dispatch.local import Local
@@ -32,8 +32,8 @@ from meshnode.errors import Draining, RequestError
 from meshnode.model.ids import NodeId
 from meshnode.model.job import Label
 from meshnode.routing import Attempt, Plan, Router, reason
-from meshnode.routing.budget import HedgeBudget, RetryBudget
-from meshnode.routing.load import busy_share
+from meshnode.routing.budget import Budgets
+from meshnode.routing.load import busy_share, spare
 from meshnode.routing.measure import units_of
 from meshnode.routing.usual import Usual
 
@@ -96,9 +96,8 @@ class Dispatcher:
         self._section = section
         self._watch = watch
         self._rng = rng
-        self._retries = RetryBudget(section.retry_share, section.retry_window_s, section.retry_floor_per_s)
-        self._origin = Origin(around, section, self._retries, rng)
-        self.hedges = HedgeBudget(section.hedge_share)
+        self.budgets = Budgets.of(section)
+        self._origin = Origin(around, section, self.budgets.retries, rng)
         self.usual = Usual(section.hedge_quantile)
         self.journal = Journal(section.journal, section.journal_bytes)
         self.running = 0
@@ -178,10 +177,10 @@ class Dispatcher:
         most = max(1 + section.retries, many)
         course = Course(plan, job.hops_left, most, around.router, around.view, around.link)
         small = job.facts.stream and job.facts.prompt_tokens <= section.hedge_prompt_tokens
-        hedges = small and job.label is not Label.SENSITIVE and len(plan.attempts) > 1
+        hedged = small and job.label is not Label.SENSITIVE and len(plan.attempts) > 1
 
         def late_s(attempt: Attempt) -> float | None:
-            if not hedges:
+            if not hedged:
                 return None
             return self.usual.late_s(attempt.node, attempt.model, units_of(job.facts.prompt_tokens))
 
@@ -196,17 +195,25 @@ class Dispatcher:
 
         size = Size.of(job.facts)
 
-        def patience(attempt: Attempt, now: float) -> DoubtAfter:
-            records = around.router.known.measurements.of(attempt.model)
-            offer = around.view().offer(attempt.node, attempt.model)
-            known = Known(records.get(attempt.node), offer, records)
-            return doubt_after(size, attempt.score.terms, known, job.deadline - now, section)
+        def known(attempt: Attempt) -> Known:
+            record = around.router.known.measurements.of(attempt.model).get(attempt.node)
+            return Known(record, around.view().offer(attempt.node, attempt.model))
 
-        besides = job.label is not Label.SENSITIVE
+        def patience(attempt: Attempt, now: float) -> DoubtAfter:
+            others = (known(one) for one in (*plan.attempts, *plan.others) if one.node != attempt.node)
+            takes_s = answer_s(size, known(attempt), others)
+            return doubt_after(size, attempt.score.terms, takes_s, job.deadline - now, section)
+
+        def has_slot(asked: Set[NodeId]) -> bool:
+            others = (one for one in (*plan.attempts, *plan.others[:REDIRECTS]) if one.node not in asked)
+            measured, now = around.router.known.measurements, trio.current_time()
+            return spare(others, around.view(), measured, around.local.state(), now)
+
         rules = Rules(
-            many, late_s, load, section.hedge_load, section.backoff_s, at_once, patience, section.hang_s, besides
-        )
-        return Pursuit(course, rules, self._retries, self.hedges, self._rng)
+            many, late_s, load, section.hedge_load, section.backoff_s, at_once, patience, section.hang_s, has_slot,
+            besides=job.label is not Label.SENSITIVE,
+        )  # fmt: skip
+        return Pursuit(course, rules, self.budgets, self._rng)
 
     async def _first_that_answers(self, job: Job, pursuit: Pursuit, entry: Entry, began: float) -> Tried:
         first_token_s = job.wishes.first_token_s or self._section.first_token_s

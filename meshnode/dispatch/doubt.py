@@ -1,13 +1,12 @@
 """How long a server may say nothing before another is asked besides. Pure; requests.md §3.
 
-Its times are known, in this order, from answers that this node had of it, from its advert, and from answers that other
-servers of the same model gave. Not for what follows from it (pursuit.py). Counterpart: routing.measure, which learns.
+Its times are known, in this order, from answers that this node had of it, from its advert, and from both of other
+servers of the same model. Not for what follows from it (pursuit.py). Counterpart: routing.measure, which learns.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from itertools import islice
+from collections.abc import Iterable
 from statistics import median
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -17,13 +16,9 @@ from meshnode.routing.score import tokens_of
 if TYPE_CHECKING:
     from meshnode.config.dispatch import DispatchSection
     from meshnode.model.advert import ModelOffer
-    from meshnode.model.ids import NodeId
     from meshnode.model.job import Facts
     from meshnode.routing import Terms
     from meshnode.routing.measure import Record
-
-OTHERS = 32
-"""Servers whose answers are looked at where a server's own times are not known: a thousand say no more."""
 
 
 class DoubtAfter(NamedTuple):
@@ -52,39 +47,53 @@ class Size(NamedTuple):
 
 
 class Known(NamedTuple):
-    """What may be known of one server's times for a model. `own`: from this node's requests; `offer`: as its advert
-    has it; `records`: of every server of the model."""
+    """What may be known of one server's times for a model, from this node's requests and as its advert has it."""
 
-    own: Record | None
+    record: Record | None
     offer: ModelOffer | None
-    records: Mapping[NodeId, Record]
 
-    def answer_s(self, size: Size) -> float | None:
-        """What its answer is known to take from when it is worked at: a stream's to its first token, else all of it.
-        Of a server never measured, twice what is said of it or of others; None where nothing is known."""
-        own_s = _measured_s(self.own, size) if self.own is not None else None
-        if own_s is not None:
-            return own_s
-        told_s = _told_s(self.offer, size) if self.offer is not None else None
-        if told_s is not None:
-            return NEW_SERVER * told_s
-        found = (_measured_s(record, size) for record in islice(self.records.values(), OTHERS))
+    def measured_s(self, size: Size) -> float | None:
+        """What an answer of that size takes, by those that this node had."""
+        return _measured_s(self.record, size) if self.record is not None else None
+
+    def told_s(self, size: Size) -> float | None:
+        """The same by its own word."""
+        return _told_s(self.offer, size) if self.offer is not None else None
+
+
+def answer_s(size: Size, server: Known, others: Iterable[Known]) -> float | None:
+    """What a server's answer is known to take from when it is worked at: a stream's to its first token, else all of it.
+    Of one never measured, twice what is said of it, or measured or said of `others` of the model; None where nothing is
+    known."""
+    own_s = server.measured_s(size)
+    if own_s is not None:
+        return own_s
+    told_s = server.told_s(size)
+    if told_s is None:
+        found = [_first(one.measured_s(size), one.told_s(size)) for one in others]
         others_s = [one_s for one_s in found if one_s is not None]
-        return NEW_SERVER * median(others_s) if others_s else None
+        told_s = median(others_s) if others_s else None
+    return NEW_SERVER * told_s if told_s is not None else None
 
 
-def doubt_after(size: Size, terms: Terms, known: Known, left_s: float, section: DispatchSection) -> DoubtAfter:
-    """For a server of which `terms` were predicted, of a client that has `left_s`."""
+def doubt_after(size: Size, terms: Terms, takes_s: float | None, left_s: float, section: DispatchSection) -> DoubtAfter:
+    """For a server of which `terms` were predicted and whose answer is known to take `takes_s`, of a client that has
+    `left_s`."""
     before_s = terms.queue_s + terms.cold_s
     usual_s = before_s + terms.path_s + terms.prefill_s + (terms.decode_s if size.whole else 0.0)
     busy_s = max(section.hang_s, section.hang_factor * usual_s)
     # Who has less time than that wants another server tried while there is time for it.
     if usual_s < left_s / 2 < busy_s:
         busy_s = left_s / 2
-    answer_s = known.answer_s(size)
-    if answer_s is None:
+    if takes_s is None:
         return DoubtAfter(busy_s, busy_s)
-    return DoubtAfter(min(busy_s, max(section.hang_known_s, section.hang_factor * (before_s + answer_s))), busy_s)
+    # What a server says of its queue is waited for once, and not a few times over: one that ails says so too.
+    known_s = terms.queue_s + section.hang_factor * (terms.cold_s + takes_s)
+    return DoubtAfter(min(busy_s, max(section.hang_known_s, known_s)), busy_s)
+
+
+def _first(one: float | None, other: float | None) -> float | None:
+    return one if one is not None else other
 
 
 def _measured_s(record: Record, size: Size) -> float | None:

@@ -29,7 +29,7 @@ from meshnode.slots.admission_events import (
     Terms,
     Waiting,
 )
-from meshnode.slots.ailing import Ailing
+from meshnode.slots.ailing import FIRST_S, Ailing
 
 PLACES_S = 0.5
 """Places that are shown may be so old: each job that waits asks each second, and the queue is ordered once for all."""
@@ -111,12 +111,13 @@ class Gate:
 
     def load(self, *, own: bool = True) -> Load:
         """Slots and queue as they are now, for the machine's owner or for others; of an engine that ails there is none
-        free, and the wait is until it may be asked again."""
+        free, and the wait longer than until it may be asked again: it need not answer then, and a short wait would keep
+        this node's own clients here."""
         now = trio.current_time()
         load, ails_s = self._admission.snapshot(now, own=own), self._ailing.wait_s(now)
         if not ails_s:
             return load
-        return load._replace(free=0, expected_wait_s=max(load.expected_wait_s, ails_s))
+        return load._replace(free=0, expected_wait_s=max(load.expected_wait_s, ails_s + FIRST_S))
 
     def failed(self) -> None:
         """The engine failed a request."""

@@ -7,7 +7,7 @@ next (course.py) nor for asking (chase.py), which performs what is commanded her
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from dataclasses import dataclass
 from random import Random
 
@@ -15,7 +15,7 @@ from meshnode.dispatch.course import Course
 from meshnode.dispatch.doubt import DoubtAfter
 from meshnode.model.ids import NodeId
 from meshnode.routing import Attempt
-from meshnode.routing.budget import HedgeBudget, RetryBudget
+from meshnode.routing.budget import Budgets
 
 
 class Role(enum.Enum):
@@ -131,9 +131,6 @@ already, and would wait the whole of it once more for each server that hangs."""
 AGAIN_S = 1.0
 """Where too much is being retried for a doubt, it is looked at again after this long."""
 
-FULL = 1.0
-"""The load at which nobody seems to have a slot to spare."""
-
 
 @dataclass(frozen=True, slots=True)
 class Rules:
@@ -141,7 +138,8 @@ class Rules:
     request may not be hedged); `load` how busy the servers are, of which `hedge_load` forbids hedging;
     `at_once_of` whether a server may be asked for a slot at once or a refusal; `patience` after how long without an
     answer a server may hang, so that another is asked besides (None: never), and `hang_s` from when on that counts
-    against it; without `besides` no second server is told of the request while one may still answer it."""
+    against it; `spare` whether any server seems to have a slot that was not asked; without `besides` no second server
+    is told of the request while one may still answer it."""
 
     at_once: int
     late_s: Callable[[Attempt], float | None]
@@ -151,6 +149,7 @@ class Rules:
     at_once_of: Callable[[Attempt], bool] = lambda _: False
     patience: Callable[[Attempt, float], DoubtAfter | None] = lambda _attempt, _now: None
     hang_s: float = 0.0
+    spare: Callable[[Set[NodeId]], bool] = lambda _: True
     besides: bool = True
 
 
@@ -158,11 +157,10 @@ class Pursuit:
     """The machine of one request. `course` gives the servers in turn and bounds the attempts; the budgets are those of
     the whole node. `hung` are those that said nothing for so long that it counts against them if another answers."""
 
-    def __init__(self, course: Course, rules: Rules, retries: RetryBudget, hedges: HedgeBudget, rng: Random) -> None:
+    def __init__(self, course: Course, rules: Rules, budgets: Budgets, rng: Random) -> None:
         self._course = course
         self._rules = rules
-        self._retries = retries
-        self._hedges = hedges
+        self._retries, self._hedges, self._doubts = budgets
         self._rng = rng
         self._running: dict[int, Attempt] = {}
         self._asked: set[tuple[NodeId, ...]] = set()
@@ -210,6 +208,7 @@ class Pursuit:
 
     def _begin(self, now: float) -> list[Command]:
         self._retries.request(now)
+        self._doubts.request(now)
         self._hedges.request()
         tries: list[Command] = []
         racing = self._rules.at_once > 1
@@ -228,8 +227,6 @@ class Pursuit:
         if self._running.pop(number, None) is None:
             return []
         losers = list(self._running)
-        for lent in self._lent.values():
-            self._retries.give_back(lent)
         self._end()
         return [*(Drop(loser) for loser in losers), Win(number)]
 
@@ -250,13 +247,21 @@ class Pursuit:
             self._fault = event.fault
         if event.fault is not Fault.FINAL:
             self._course.failed(attempt, cut=event.cut)
-        if self._running.keys() - self._doubted:
-            return []
-        return self._lose(Why.FINAL) if self._fault is Fault.FINAL else self._again(now, lent)
+        waits = self._running.keys() - self._doubted
+        if not waits and self._fault is not Fault.FINAL:
+            return self._again(now, lent)
+        self._put_back(lent)
+        return [] if waits else self._lose(Why.FINAL)
+
+    def _put_back(self, lent: int | None) -> None:
+        """A retry that was set aside is not needed."""
+        if lent is not None:
+            self._retries.give_back(lent)
 
     def _again(self, now: float, lent: int | None) -> list[Command]:
         attempt = self._course.next()
         if attempt is None:
+            self._put_back(lent)
             return self._lose(Why.NOBODY) if not self._running else []
         if lent is None and not self._retries.spend(now):
             if not self._running:
@@ -277,7 +282,7 @@ class Pursuit:
             return [self._try(attempt, Role.RETRY, now)]
         if self._doubt_at is not None and now >= self._doubt_at:
             self.hung |= {n for n in self._running if now - self._asked_at[n] >= self._rules.hang_s}
-            if now < self._busy_until and self._rules.load() >= FULL:
+            if now < self._busy_until and not self._spare():
                 self._doubt_at = self._busy_until
                 return []
             return self._doubt(set(self._running), now)
@@ -299,9 +304,12 @@ class Pursuit:
         self.hung.add(number)
         return self._doubt({number}, now)
 
+    def _spare(self) -> bool:
+        return self._rules.spare({path[-1] for path in self._asked})
+
     def _mute(self, number: int, now: float) -> list[Command]:
         """No fault of a server that says so, and no reason to ask twice while nobody has a slot to spare."""
-        if number not in self._running or self._rules.load() >= FULL:
+        if number not in self._running or not self._spare():
             return []
         return self._doubt({number}, now)
 
@@ -313,7 +321,11 @@ class Pursuit:
         self._doubt_at = None
         if self._retry_at is not None or not self._course.more or not self._rules.besides:
             return []
-        if not self._retries.spend(now):
+        # Who says nothing will hardly refuse, which a retry was set aside for.
+        for number in numbers & self._lent.keys():
+            self._retries.give_back(self._lent.pop(number))
+        # Where nobody has a slot to spare it is a retry like any other.
+        if not (self._doubts if self._spare() else self._retries).spend(now):
             self._doubt_at = now + AGAIN_S
             return []
         other = self._course.next()
@@ -330,7 +342,8 @@ class Pursuit:
             self._lent[self.made] = lent
         if self._doubt_at is None and self._course.more and role is not Role.RACER:
             self._be_patient(attempt, now)
-        return Try(self.made, attempt, role, lent is not None)
+        # In doubt even without one: it is asked because it seems to have a slot.
+        return Try(self.made, attempt, role, lent is not None or (at_once and role is Role.DOUBT))
 
     def _be_patient(self, attempt: Attempt, now: float) -> None:
         """A server was asked; whom it joins is doubted no later for it."""
@@ -345,7 +358,14 @@ class Pursuit:
         self._end()
         return [*(Drop(number) for number in left), Lose(why)]
 
+    def leave(self) -> None:
+        """Nobody wants the answer any more."""
+        self._end()
+
     def _end(self) -> None:
         self.ended = True
+        for lent in self._lent.values():
+            self._retries.give_back(lent)
+        self._lent.clear()
         self._running.clear()
         self._retry_at = self._hedge_at = self._doubt_at = None

@@ -1,4 +1,4 @@
-"""How much may be asked twice: retries as a share of the requests of the last seconds, hedges as a share of all. Pure.
+"""How much may be asked twice: retries and doubts, as shares of the last seconds' requests, and hedges, of all. Pure.
 
 A mesh in trouble must not be asked three times for each request. requests.md §3. Counterpart: dispatch.pursuit.
 """
@@ -6,6 +6,9 @@ A mesh in trouble must not be asked three times for each request. requests.md §
 from __future__ import annotations
 
 from collections import deque
+from typing import NamedTuple
+
+from meshnode.config.dispatch import DispatchSection
 
 BUCKETS = 10
 """A window is counted in so many pieces, the oldest of which is forgotten as a whole."""
@@ -88,3 +91,19 @@ class HedgeBudget:
     def spend(self) -> None:
         """One was."""
         self._saved -= 1.0
+
+
+class Budgets(NamedTuple):
+    """Those of a node. `doubts` are servers asked for a slot at once, while one seems free, besides those that say
+    nothing: what fails meanwhile is not to use them up, and they cannot fill a mesh that is busy."""
+
+    retries: RetryBudget
+    hedges: HedgeBudget
+    doubts: RetryBudget
+
+    @classmethod
+    def of(cls, section: DispatchSection) -> Budgets:
+        """As the settings have them."""
+        shares = section.retry_share, section.doubt_share
+        retries, doubts = (RetryBudget(one, section.retry_window_s, section.retry_floor_per_s) for one in shares)
+        return cls(retries, HedgeBudget(section.hedge_share), doubts)

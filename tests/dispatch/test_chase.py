@@ -137,7 +137,7 @@ async def hedged(where: World, first_s: float) -> tuple[WorldNode, dict[str, Scr
     node = await where.add("node", peers=("peer",), engine=engines["node"])
     await node.until_reachable({"peer"}, model_of="peer")
     for _ in range(60):
-        node.dispatcher.hedges.request()
+        node.dispatcher.budgets.hedges.request()
         node.dispatcher.usual.add(Flight(node.id, "m", 0, 0.0), 1.0)
     return node, engines
 

@@ -7,12 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from meshnode.config.dispatch import DispatchSection
-from meshnode.dispatch.doubt import DoubtAfter, Known, Size, doubt_after
+from meshnode.dispatch.doubt import DoubtAfter, Known, Size, answer_s, doubt_after
 from meshnode.model.advert import ModelOffer
 from meshnode.model.job import Facts
 from meshnode.routing import Terms
 from meshnode.routing.measure import Record
-from tests.routing.build import node
 
 SECTION = DispatchSection(hang_s=10.0, hang_factor=4, hang_known_s=1.2)
 STREAM = Size.of(Facts("m", stream=True, prompt_tokens=750, max_tokens=160))
@@ -24,12 +23,14 @@ def terms(*, prefill_s: float = 0.5, decode_s: float = 3.0, queue_s: float = 0.0
     return Terms(0.0, queue_s, cold_s, prefill_s, decode_s, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0)
 
 
-def after(size: Size, known: Known, left_s: float = 1000.0, predicted: Terms | None = None) -> DoubtAfter:
-    return doubt_after(size, predicted or terms(), known, left_s, SECTION)
+def after(size: Size, found: list[Known], left_s: float = 1000.0, predicted: Terms | None = None) -> DoubtAfter:
+    return doubt_after(size, predicted or terms(), answer_s(size, found[0], found[1:]), left_s, SECTION)
 
 
-def known(own: Record | None = None, offer: ModelOffer | None = None, *others: Record) -> Known:
-    return Known(own, offer, {node(number): record for number, record in enumerate(others)})
+def known(own: Record | None = None, offer: ModelOffer | None = None, *others: Record | ModelOffer) -> list[Known]:
+    """Of the server, and of others."""
+    found = (Known(one, None) if isinstance(one, Record) else Known(None, one) for one in others)
+    return [Known(own, offer), *found]
 
 
 def answered(unit_s: float | None = None, whole_s: float | None = None, token_s: float | None = None) -> Record:
@@ -65,6 +66,11 @@ def test_who_says_nothing_of_itself_has_twice_what_others_took() -> None:
     assert after(STREAM, known(None, ModelOffer("m"), *others)).idle_s == pytest.approx(4 * 2 * 0.5)
 
 
+def test_who_has_just_started_goes_by_what_others_say_of_themselves() -> None:
+    told = ModelOffer("m", prefill_ms=250), ModelOffer("m"), Record()
+    assert after(STREAM, known(None, None, *told)).idle_s == pytest.approx(4 * 2 * 0.25)
+
+
 def test_own_measurement_goes_before_its_word_and_its_word_before_others() -> None:
     offer = ModelOffer("m", prefill_ms=500)
     assert after(STREAM, known(answered(1.0), offer, answered(3.0))).idle_s == 4.0
@@ -73,7 +79,7 @@ def test_own_measurement_goes_before_its_word_and_its_word_before_others() -> No
 
 def test_a_wait_that_is_known_of_is_waited_for() -> None:
     waits = terms(queue_s=20.0, cold_s=30.0)
-    assert after(STREAM, known(answered(0.1)), predicted=waits).idle_s == pytest.approx(4 * 50.1)
+    assert after(STREAM, known(answered(0.1)), predicted=waits).idle_s == pytest.approx(20.0 + 4 * 30.1)
 
 
 def test_a_client_with_less_time_has_another_asked_after_half_of_it_though_nothing_is_known() -> None:

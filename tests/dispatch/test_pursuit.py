@@ -31,7 +31,7 @@ from meshnode.dispatch.pursuit import (
     Woke,
 )
 from meshnode.routing import Attempt
-from meshnode.routing.budget import HedgeBudget, RetryBudget
+from meshnode.routing.budget import Budgets, HedgeBudget, RetryBudget
 from tests.routing.build import node
 
 FULL, BROKEN, FINAL = Fault.FULL, Fault.BROKEN, Fault.FINAL
@@ -74,18 +74,28 @@ class Servers:
 
 def pursuit(
     *numbers: int, at_once: int = 1, late_s: float | None = None, load: float = 0.0, most: int = 3,
-    retries: RetryBudget | None = None, saved: int = 100, slots_at_once: bool = False,
-    patience_s: float | None = None, busy_s: float | None = None, besides: bool = True,
+    retries: RetryBudget | None = None, doubts: RetryBudget | None = None, saved: int = 100,
+    slots_at_once: bool = False, patience_s: float | None = None, busy_s: float | None = None, besides: bool = True,
 ) -> Pursuit:  # fmt: skip
     hedges = HedgeBudget(0.02)
     for _ in range(saved):
         hedges.request()
     patience = DoubtAfter(patience_s, busy_s or patience_s) if patience_s is not None else None
     rules = Rules(
-        at_once, lambda _: late_s, lambda: load, 0.7, 0.1, lambda _: slots_at_once, lambda *_: patience, 5.0, besides
+        at_once,
+        lambda _: late_s,
+        lambda: load,
+        0.7,
+        0.1,
+        lambda _: slots_at_once,
+        lambda *_: patience,
+        5.0,
+        lambda _: load < 1.0,
+        besides,
     )
     course: Any = Servers(*numbers, most=most)
-    return Pursuit(course, rules, retries or RetryBudget(0.2, 10.0, 1.0), hedges, Random(1))
+    budget = retries or RetryBudget(0.2, 10.0, 1.0)
+    return Pursuit(course, rules, Budgets(budget, hedges, doubts or RetryBudget(0.2, 10.0, 1.0)), Random(1))
 
 
 def shape(commands: list[Command]) -> list[Any]:
@@ -298,7 +308,7 @@ class AnyOrder(RuleBasedStateMachine):
         assert (
             len(self.tries) == self.machine.made <= self.most + (2 if any(order.at_once for order in self.tries) else 0)
         )
-        retries = [order for order in self.tries if order.role in (Role.RETRY, Role.DOUBT)]
+        retries = [order for order in self.tries if order.role is Role.RETRY]
         assert self.now >= 9.0 or len(retries) <= self.left
         assert len([order for order in self.tries if order.role is Role.HEDGE]) <= (0 if self.load > 0.7 else 1)
 
@@ -420,11 +430,54 @@ def test_a_client_in_haste_blames_nobody() -> None:
     assert not machine.hung
 
 
-def test_doubts_are_retries_and_bounded_like_them() -> None:
+def spent_budget() -> RetryBudget:
     spent = RetryBudget(0.2, 10.0, 1.0)
     while spent.spend(0.0):
         pass
-    machine = pursuit(1, 2, retries=spent)
+    return spent
+
+
+def test_doubts_have_a_budget_of_their_own_while_somebody_has_a_slot_to_spare() -> None:
+    machine = pursuit(1, 2, retries=spent_budget())
+    machine.handle(Begin(), 0.0)
+    assert shape(machine.handle(Quiet(1), 0.1)) == [(2, Role.DOUBT)]
+    machine = pursuit(1, 2, retries=spent_budget(), load=1.0)
+    machine.handle(Begin(), 0.0)
+    assert machine.handle(Quiet(1), 0.1) == []
+    machine = pursuit(1, 2, doubts=spent_budget(), load=1.0)
+    machine.handle(Begin(), 0.0)
+    assert shape(machine.handle(Quiet(1), 0.1)) == [(2, Role.DOUBT)]
+
+
+def test_who_is_asked_in_doubt_may_refuse_though_no_retry_is_left() -> None:
+    machine = pursuit(1, 2, 3, retries=spent_budget(), slots_at_once=True)
+    machine.handle(Begin(), 0.0)
+    assert machine.handle(Quiet(1), 0.1) == [Try(2, Servers.attempt(2), Role.DOUBT, at_once=True)]
+    assert machine.handle(Failed(2, FULL), 0.2) == []
+    assert machine.next_wakeup() == pytest.approx(1.2)
+
+
+def test_what_was_set_aside_is_given_back_however_it_ends() -> None:
+    budget = RetryBudget(0.2, 10.0, 1.0)
+
+    def ask() -> Pursuit:
+        machine = pursuit(1, 2, retries=budget, slots_at_once=True)
+        (order,) = machine.handle(Begin(), 0.0)
+        assert isinstance(order, Try) and order.at_once, "there is a retry to set aside"
+        return machine
+
+    for _ in range(20):
+        ask().leave()
+    for _ in range(20):
+        assert shape(ask().handle(Failed(1, FINAL), 0.0)) == [Lose(Why.FINAL)]
+    hangs = [ask() for _ in range(7)]
+    for machine in hangs:
+        machine.handle(Quiet(1), 0.1)
+    ask()
+
+
+def test_doubts_are_bounded() -> None:
+    machine = pursuit(1, 2, doubts=spent_budget())
     machine.handle(Begin(), 0.0)
     assert machine.handle(Quiet(1), 0.1) == []
     assert machine.next_wakeup() == pytest.approx(1.1), "looked at again, once more may be retried"

@@ -25,7 +25,7 @@ from meshnode.errors import (
     Superseded,
 )
 from meshnode.model.job import Label
-from meshnode.routing.budget import HedgeBudget, RetryBudget
+from meshnode.routing.budget import Budgets, HedgeBudget
 from meshnode.slots import Admission, Ask, Granted, Leave, Load, fence, lease
 from tests.simulation.network import Wire
 
@@ -88,10 +88,7 @@ class Desk:
     fence: fence.Fence = field(default_factory=lambda: fence.Fence(SECTION.seen_jobs, SECTION.seen_s))
     leases: lease.Leases = field(default_factory=lease.Leases)
     beats: lease.Beats = field(default_factory=lease.Beats)
-    retries: RetryBudget = field(
-        default_factory=lambda: RetryBudget(SECTION.retry_share, SECTION.retry_window_s, SECTION.retry_floor_per_s)
-    )
-    hedges: HedgeBudget = field(default_factory=lambda: HedgeBudget(1.0))
+    budgets: Budgets = field(default_factory=lambda: Budgets.of(SECTION)._replace(hedges=HedgeBudget(1.0)))
     streams: dict[int, Stream] = field(default_factory=dict)
     waiting: dict[str, Stream] = field(default_factory=dict)
     keys: itertools.count[int] = field(default_factory=lambda: itertools.count(1))

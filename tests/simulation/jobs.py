@@ -140,7 +140,7 @@ class Jobs:
             SECTION.backoff_s,
             lambda attempt: attempt.node != node.id,
         )
-        return Pursuit(course, rules, desk.retries, desk.hedges, self.rng)
+        return Pursuit(course, rules, desk.budgets, self.rng)
 
     def _pursue(self, run: Run, event: Event) -> None:
         pursuit, node = run.pursuit, run.node

@@ -20,7 +20,7 @@ from meshnode.model.ids import NodeId
 from meshnode.model.job import Facts, Job
 from meshnode.model.view import View
 from meshnode.routing import Flight, LocalState, Router
-from meshnode.routing.budget import HedgeBudget, RetryBudget
+from meshnode.routing.budget import Budgets
 from meshnode.routing.load import busy_share
 from meshnode.routing.measure import units_of
 from meshnode.routing.usual import Usual
@@ -80,12 +80,7 @@ class Entry:
     server: Server | None = None
     router: Router = field(default_factory=lambda: Router(DISPATCH, ROUTING))
     usual: Usual = field(default_factory=lambda: Usual(DISPATCH.hedge_quantile))
-    hedges: HedgeBudget = field(default_factory=lambda: HedgeBudget(DISPATCH.hedge_share))
-    retries: RetryBudget = field(
-        default_factory=lambda: RetryBudget(
-            DISPATCH.retry_share, DISPATCH.retry_window_s, DISPATCH.retry_floor_per_s
-        )
-    )  # fmt: skip
+    budgets: Budgets = field(default_factory=lambda: Budgets.of(DISPATCH))
 
     def local(self, now: float) -> LocalState:
         """Its own engine's load, which it knows exactly."""
@@ -194,7 +189,7 @@ class Mesh:
             DISPATCH.backoff_s,
             lambda attempt: attempt.node != entry.id,
         )
-        chase = Chase(entry, request, Pursuit(course, rules, entry.retries, entry.hedges, entry.rng))
+        chase = Chase(entry, request, Pursuit(course, rules, entry.budgets, entry.rng))
         self.found.requests += request.at >= self.demand.warm_s
         self.loop.after(self.demand.patience_s, self._too_late, chase)
         self._pursue(chase, Begin())

@@ -20,6 +20,20 @@ MUTANTS = (
         tests=("tests/dialects/test_blame.py",),
     ),
     Mutant(
+        rule="what was set aside for a retry is given back by requests that are left",
+        file="dispatch/pursuit.py",
+        text="        for lent in self._lent.values():\n            self._retries.give_back(lent)\n",
+        instead="",
+        tests=("tests/dispatch/test_pursuit.py",),
+    ),
+    Mutant(
+        rule="where nobody has a slot to spare a doubt is a retry like any other",
+        file="dispatch/pursuit.py",
+        text="(self._doubts if self._spare() else self._retries).spend(now)",
+        instead="self._doubts.spend(now)",
+        tests=("tests/dispatch/test_pursuit.py",),
+    ),
+    Mutant(
         rule="who would not wait is sent away from an engine that fails or says nothing",
         file="dispatch/gate.py",
         text="if job.at_once and (ails_s",
@@ -43,8 +57,8 @@ MUTANTS = (
     Mutant(
         rule="what a server says of its speed makes nobody wait longer for it than who says nothing",
         file="dispatch/doubt.py",
-        text="DoubtAfter(min(busy_s, max(",
-        instead="DoubtAfter(max(busy_s, max(",
+        text="min(busy_s, max(",
+        instead="max(busy_s, max(",
         tests=("tests/dispatch/test_doubt.py",),
     ),
     Mutant(
