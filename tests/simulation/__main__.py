@@ -97,9 +97,7 @@ def _arguments() -> argparse.ArgumentParser:
     parser.add_argument("--jobs", type=float, default=2.0, help="jobs per second, over all nodes")
     parser.add_argument("--refresh", type=float, help="seconds between two adverts of a node, instead of 60")
     parser.add_argument("--latency", type=float, help="one-way seconds between any two nodes")
-    parser.add_argument(
-        "--steady", action="store_true", help="renewals spread over time from the start, above 200 nodes"
-    )
+    parser.add_argument("--steady", action="store_true", help="renewals spread over time from the start")
     parser.add_argument("--swap", type=float, help="seconds between two exchanges of a link, instead of the default")
     parser.add_argument("--whole", action="store_true", help="do not look for a shorter scenario that fails too")
     return parser

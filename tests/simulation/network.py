@@ -144,15 +144,19 @@ class Network:
         """A gossip frame: counted, and it may vanish or come twice."""
         if self.muted:
             return
-        self.frames += 1
-        kind = data[2 : 2 + (data[1] & 31)]
-        self.bytes[kind if kind in KINDS else GARBAGE] += len(data) + 4
+        self.counted(data)
         if self.drop and self._random() < self.drop:
             return
         arrives = type(frm).received
         self.send(wire, frm, arrives, data)
         if self.duplicate and self._random() < self.duplicate:
             self.send(wire, frm, arrives, data)
+
+    def counted(self, data: bytes) -> None:
+        """A gossip frame is sent."""
+        self.frames += 1
+        kind = data[2 : 2 + (data[1] & 31)]
+        self.bytes[kind if kind in KINDS else GARBAGE] += len(data) + 4
 
     def _arrive(self, wire: Wire, end: int, arrival: Arrival, what: Any) -> None:
         if wire.closed[1 - end]:

@@ -184,13 +184,25 @@ class SimNode:
         for command in gossip.handle(event, self.clock()):
             if isinstance(command, Send):
                 wire = self.links.get(command.to)
-                if wire is not None:
+                if wire is not None and not (world.large and self._vain(wire, command.data)):
                     world.network.gossip(wire, self, command.data)
             else:
                 self._perform(command)
         wakeup = gossip.next_wakeup()
         if wakeup != self._armed["gossip"]:
             self._arm("gossip", wakeup)
+
+    def _vain(self, wire: Wire, data: bytes) -> bool:
+        """Whether the peer has just taken in this very frame, so that the machine there would find it an echo: counted
+        and not carried, which saves two of five events in a large mesh."""
+        peer, network = wire.peer(self), self.world.network
+        gossip = peer.gossip
+        if data not in gossip._echoes or not gossip._detector.at_ease(self.id) or peer.links.get(self.id) is not wire:
+            return False
+        if wire.bad_since is not None or wire.held[wire.end(self)] or network.loss or network.muted:
+            return False
+        network.counted(data)
+        return True
 
     def _perform(self, command: Any) -> None:
         watch = self.world.watch

@@ -14,7 +14,7 @@ TRACE_LINES = 40
 
 def one(outcome: Outcome) -> str:
     """One run at length."""
-    setup = outcome.setup
+    setup, due = outcome.setup, outcome.expected
     per = setup.nodes * outcome.virtual_s or 1.0
     spread, healed = _seconds(outcome.converged_s), _seconds(outcome.healed_s)
     sent = ", ".join(f"{kind} {size / per:.0f}" for kind, size in outcome.bytes.most_common())
@@ -24,6 +24,8 @@ def one(outcome: Outcome) -> str:
         f" {outcome.events} events ({outcome.events / max(outcome.cpu_s, 1e-9):,.0f}/s), {outcome.frames} frames",
         f"  a change is known everywhere after: {spread}",
         f"  bytes per node and second: {sum(outcome.bytes.values()) / per:.0f} ({sent})",
+        f"  of which by arithmetic: digests {due.digests_bytes_s:.0f}, and for renewals {due.adverts_bytes_s:.0f}"
+        f" ({due.renewals_per_s:.2f} a second x ({due.links:.1f} links - 1) x {due.advert_bytes:.0f} bytes)",
         f"  alive but not seen, at most: {outcome.unseen_s:.0f} s {outcome.unseen}".rstrip(),
         f"  connected again after the faults: {outcome.whole_s:.0f} s",
         f"  jobs: {ended}; asked as {_counted(outcome.tries)}",

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from meshnode.config.gossip import GossipSection
 from meshnode.config.mesh import MeshSection
 from tests.simulation import faults as menu
+from tests.simulation.arithmetic import Expected, expected
 from tests.simulation.faults import SHORT_S, START_S, Fault
 from tests.simulation.stand_ins import shared
 from tests.simulation.watch import Broken, watching
@@ -95,6 +96,7 @@ class Outcome:
     violations: Counter[str] = field(default_factory=Counter)
     fingerprint: str = ""
     unknown: Counter[str] = field(default_factory=Counter)
+    expected: Expected = field(default_factory=Expected)
 
 
 def gossip_of(setup: Setup) -> GossipSection:
@@ -190,7 +192,7 @@ def _gather(world: World, outcome: Outcome) -> None:
     outcome.bytes = Counter({kind.decode(): size for kind, size in network.bytes.items()})
     outcome.outcomes = jobs.outcomes
     outcome.converged_s = [probe.done_at - probe.since if probe.done_at is not None else None for probe in watch.probes]
-    outcome.healed_s = watch.healed_s
+    outcome.healed_s, outcome.expected = watch.healed_s, expected(world)
     outcome.unseen_s, outcome.unseen = watch.longest_unseen_s, watch.longest_unseen
     outcome.tries = jobs.roles + Counter({"lease ran out": jobs.expired, "older stopped": jobs.superseded})
     served = sum(jobs.served.values())

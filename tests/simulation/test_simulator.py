@@ -16,7 +16,7 @@ from meshnode.gossip.intake import Intake
 from meshnode.gossip.table import Standing, Table
 from meshnode.routing.eligible import Sifter
 from meshnode.slots import Admission
-from tests.simulation import faults
+from tests.simulation import faults, world
 from tests.simulation.faults import Fault
 from tests.simulation.network import KINDS
 from tests.simulation.run import Setup, run, shrink
@@ -157,3 +157,22 @@ def test_a_failing_scenario_is_made_as_small_as_it_can_be() -> None:
 def test_a_fault_that_ends_is_over_at_its_end() -> None:
     assert Fault("cut", 3.0, 2.5, (1, 2)).until == 5.5
     assert Fault("crash", 3.0, None, (1,)).until == 3.0
+
+
+def test_what_is_kept_once_and_not_carried_in_a_large_mesh_changes_nothing_that_is_measured() -> None:
+    scenario = Setup(
+        7, 40, tuple(faults.read("partition@4+6=0.3;change@11:3")), jobs_per_s=0.0, refresh_s=8.0, swap_s=600.0
+    )
+    plain = run(scenario)
+    with (
+        mock.patch.object(world, "LARGE", 20),
+        mock.patch.object(world, "TOLD", 29),
+        mock.patch("tests.simulation.run.LARGE", 20),
+    ):
+        large = run(scenario)
+    assert plain.failure == large.failure == ""
+    assert large.events < plain.events
+    for outcome in (plain, large):
+        assert None not in outcome.converged_s + outcome.healed_s
+        assert outcome.bytes["adverts"] > 0.7 * outcome.virtual_s * 30 * outcome.expected.adverts_bytes_s
+    assert abs(large.bytes.total() / plain.bytes.total() - 1.0) < 0.2

@@ -12,7 +12,7 @@ import msgspec
 from meshnode.config.gossip import GossipSection
 from meshnode.config.mesh import MeshSection
 from meshnode.gossip import Leave, Tick
-from meshnode.gossip.overlay_events import Asked, Known
+from meshnode.gossip.overlay_events import Asked, Changed, Known
 from meshnode.gossip.table import Table
 from meshnode.model.advert import Advert, ModelOffer, SignedAdvert
 from meshnode.model.ids import NodeId
@@ -51,7 +51,8 @@ class World:
         self.rng = random.Random(f"world {seed}")
         self.loop = Loop()
         self.gossip_section, self.mesh_section = gossip, mesh
-        self.clocks_apart_s = 17.0 if count <= LARGE else 0.0
+        self.large = count > LARGE
+        self.clocks_apart_s = 0.0 if self.large else 17.0
         self.settled_s = 0.02 if count <= LARGE else 0.05
         self.network = Network(self.loop, seed, mesh.ping_s, mesh.ping_misses)
         self.watch = Watch(self, 6 if count <= LARGE else 2)
@@ -189,6 +190,8 @@ class World:
         common = Common(table)
         for node in self.nodes:
             node.gossip._table.adopt(common)  # type: ignore[attr-defined]  # see stand_ins.shared
+            dialled = [key for key in node.overlay._book.targets if isinstance(key, NodeId)]
+            node.overlay_event(Changed({peer: adverts[peer] for peer in dialled}))
             node.overlay._book.adverts = Layered(adverts)  # type: ignore[assignment]
             node.acquainted()
             node.gossip_event(Tick())
