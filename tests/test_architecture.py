@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -141,6 +142,11 @@ class TestModule:
 
     def test_opens_with_what_it_is_for(self, path: Path) -> None:
         assert ast.get_docstring(ast.parse(path.read_text())), f"{path} does not say what it is for"
+
+    def test_points_to_modules_that_there_are(self, path: Path) -> None:
+        for name in re.findall(r"\b[a-z_]+\.py\b", ast.get_docstring(ast.parse(path.read_text())) or ""):
+            beside = (path.parent / name, PACKAGE / name)
+            assert any(map(Path.exists, beside)), f"{path} speaks of {name}, which is not beside it"
 
     def test_catches_everything_only_at_a_crash_barrier(self, path: Path) -> None:
         lines = path.read_text().splitlines()

@@ -19,6 +19,7 @@ from meshnode.errors import ModelNotFound, NoPeerReachable, SecretFileError, Sta
 from meshnode.front.doors import Control
 from meshnode.node import Node
 from meshnode.testing import Behaviour, FakeEngine
+from tests.kit.waiting import PATIENCE_S
 
 
 @pytest.fixture
@@ -91,7 +92,7 @@ async def test_its_advert_tells_how_fast_its_engine_was_measured(tmp_path: Path,
         async with node.stream(model, "hi", max_tokens=5) as chunks:
             async for _ in chunks:
                 pass
-        with trio.fail_after(20):
+        with trio.fail_after(PATIENCE_S):
             while True:
                 changed = node.member.mesh.changed
                 (offer,) = node.member.view().adverts[node.id].models
@@ -106,7 +107,7 @@ async def test_leaving_a_stream_cuts_the_engine(tmp_path: Path, engine: FakeEngi
         await node.engines_settled()
         async with node.stream(node.models()[0], "hi") as chunks:
             await chunks.__anext__()
-        with trio.fail_after(5):
+        with trio.fail_after(PATIENCE_S):
             await engine.cut(1)
 
 
@@ -171,7 +172,7 @@ async def test_the_callers_own_error_leaves_as_itself_and_without_waiting(tmp_pa
         pass
 
     async with trio.open_nursery() as asking:
-        with trio.fail_after(20), pytest.raises(OwnError):
+        with trio.fail_after(PATIENCE_S), pytest.raises(OwnError):
             async with Node(settings(engine.url, grace_s=1000), home=tmp_path / "home") as node:
                 await node.engines_settled()
                 port = int(node.api.rpartition(":")[2])

@@ -34,6 +34,7 @@ from meshnode.node import Node
 from meshnode.testing import FakeEngine
 from meshnode.trust import SignedStatement, Statement
 from meshnode.trust import manifest as manifests
+from tests.kit.waiting import PATIENCE_S
 
 OPERATOR = NodeKey.from_seed(b"o" * 32)
 MODEL = "fake-model"
@@ -58,7 +59,7 @@ def attest(home: Path, key: NodeKey = OPERATOR, node: NodeId | None = None, ends
 
 async def until(node: Node, condition: Callable[[], object]) -> None:
     """Until it holds of what this node sees."""
-    with trio.fail_after(60):
+    with trio.fail_after(PATIENCE_S):
         while not condition():
             await node.member.mesh.changed.wait()
 

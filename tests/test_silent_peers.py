@@ -10,6 +10,7 @@ import trio
 from meshnode.config import load
 from meshnode.node import Node
 from meshnode.testing import FakeEngine
+from tests.kit.waiting import PATIENCE_S
 from tests.test_node import get, post
 
 
@@ -33,7 +34,7 @@ async def test_a_node_answers_its_own_clients_while_its_peers_say_nothing(
         "mesh": {"listen": "127.0.0.1:0", "peers": (silent, "192.0.2.1:6375"), "handshake_timeout_s": 3600.0},
         "engine": {"engines": ("none",), "urls": (engine.url,)},
     })  # fmt: skip
-    with trio.fail_after(60):
+    with trio.fail_after(PATIENCE_S):
         async with Node(config, home=tmp_path / "home") as node:
             await node.engines_settled()
             model = node.models()[0]

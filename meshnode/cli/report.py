@@ -1,7 +1,7 @@
 """What `GET /mesh/status` says, as types: the part of it that people are shown.
 
 Unknown fields are ignored and missing ones have defaults, so that a command of one version reads a node of another.
-Not for `--json`, which prints the document as it came. The writer is node.py.
+Not for `--json`, which prints the document as it came. The writer is presence.py.
 """
 
 from __future__ import annotations

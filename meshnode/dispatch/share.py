@@ -1,7 +1,7 @@
 """Whose requests this machine takes now, and whose machine it is: a clock and the owner's hand around slots.sharing.
 
-Not for refusing anybody (slots.admission) nor for telling the mesh (node.py). Counterpart: local.py, which hands the
-terms to every engine's admission.
+Not for refusing anybody (slots.admission) nor for telling the mesh (description.py). Counterpart: local.py, which hands
+the terms to every engine's admission.
 """
 
 from __future__ import annotations

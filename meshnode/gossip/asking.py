@@ -1,6 +1,6 @@
 """When to ask a peer to dial this node, because this node cannot dial it. Pure.
 
-Not for whom (overlay.py) nor for how the question travels (mesh.dial_me).
+Not for whom (dialling.py) nor for how the question travels (mesh.dial_me).
 """
 
 from __future__ import annotations

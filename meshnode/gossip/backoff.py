@@ -1,7 +1,7 @@
 """How long to wait before trying again, so that many who failed together do not try again together. Pure.
 
 Full jitter (AWS Architecture Blog, "Exponential Backoff and Jitter") above a least wait. Not for deciding what is
-tried (overlay.py).
+tried (dialling.py).
 """
 
 from __future__ import annotations

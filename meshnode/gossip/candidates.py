@@ -1,6 +1,6 @@
 """Over which addresses a peer is dialled: those that worked, those it tells of, the one its own link came from. Pure.
 
-Addresses never decide who a peer is: the handshake does. Not for when to dial (overlay.py) nor for racing them (net).
+Addresses never decide who a peer is: the handshake does. Not for when to dial (dialling.py) nor for racing them (net).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Which peers this node asks so often that a link of their own is worth it, and until when. Pure.
 
-Not for dialling them (overlay.py). protocol.md §5, overlay.
+Not for dialling them (dialling.py). protocol.md §5, overlay.
 """
 
 from __future__ import annotations

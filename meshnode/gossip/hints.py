@@ -1,7 +1,7 @@
 """Which addresses heard on the LAN are worth a try: few at once, few new ones a second. Pure.
 
 Anybody on the LAN can send thousands, so a hint costs nothing until it has been let in here. Not for dialling them
-(overlay.py) nor for hearing them (the mesh room's multicast). protocol.md §4.
+(dialling.py) nor for hearing them (the mesh room's multicast). protocol.md §4.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Which links to close: too many that others chose, and the own choice that makes room for another. Pure.
 
-Never one that is in use, that is young, or that its peer may need to be in the mesh at all. Not for when (overlay.py)
-nor for how (mesh.peers). protocol.md §5, overlay.
+Never one that is in use, that is young, or that its peer may need to be in the mesh at all. Not for when
+(neighbourhood.py) nor for how (mesh.peers). protocol.md §5, overlay.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 A lifetime counts from receipt on the monotonic clock. What is over is remembered for `tombstone_s`, so that a copy
 still travelling resurrects nobody, and so that a node that lost its counter can be shown how far it had counted.
-Not for signatures nor rates (machine.py).
+Not for signatures nor rates (intake.py).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Whom to be linked to in a mesh too large for links to all: the active and the passive view of one node. Pure.
 
 After HyParView (Leitao, Pereira, Rodrigues, DSN 2007), but for this: gossip tells every node of all others, so the
-passive view is a sample of them and is never exchanged. Not for dialling (overlay.py) nor closing (shedding.py).
+passive view is a sample of them and is never exchanged. Not for dialling (dialling.py) nor closing (shedding.py).
 """
 
 from __future__ import annotations

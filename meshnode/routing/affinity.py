@@ -1,7 +1,7 @@
 """Which server has a conversation's prompt in its cache, as far as this node has sent it there. Pure; requests.md §1.
 
 Conversations are told apart by a hash of tenant, model and session, so no key, name or prompt is kept, and nothing of
-it is gossiped. Bounded in number and age. Not for whether to keep to it (keeping.py).
+it is gossiped. Bounded in number and age. Not for whether to keep to it (order.py).
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from meshnode.engine.models import ModelSource
 from meshnode.errors import ConfigError, EngineUnavailable
 from meshnode.model.advert import ModelOffer
 from meshnode.testing import Behaviour, FakeEngine
+from tests.kit.waiting import PATIENCE_S
 
 NOWHERE = ModelSource(url="file:///nonexistent/model.gguf")
 
@@ -32,7 +33,7 @@ class Published:
         news.set()
 
     async def until(self, names: list[str]) -> None:
-        with trio.fail_after(20):
+        with trio.fail_after(PATIENCE_S):
             while not self.seen or self.seen[-1] != names:
                 await self._news.wait()
 

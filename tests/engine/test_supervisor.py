@@ -12,6 +12,7 @@ import trio
 from meshnode.config.engine import EngineSection
 from meshnode.engine.supervisor import Supervisor
 from meshnode.errors import EngineFailed, EngineUnavailable
+from tests.kit.waiting import PATIENCE_S
 
 pytestmark = pytest.mark.real
 
@@ -46,7 +47,7 @@ class Watched:
     async def until(self, *, lines: int = 0, reasons: int = 0) -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.supervisor.run)
-            with trio.fail_after(30):
+            with trio.fail_after(PATIENCE_S):
                 while len(self.lines) < lines or len(self.reasons) < reasons:
                     self.news = trio.Event()
                     await self.news.wait()
@@ -80,7 +81,7 @@ async def test_a_command_that_does_not_exist_is_not_tried_for_ever(tmp_path: Pat
 async def test_a_child_that_says_it_is_hopeless_is_not_started_again() -> None:
     code = "import sys; print('no such software', file=sys.stderr); sys.exit(3)"
     supervisor = Supervisor([sys.executable, "-c", code], EngineSection(), never_ready, lambda why: None)
-    with trio.fail_after(20), pytest.raises(EngineUnavailable, match="no such software"):
+    with trio.fail_after(PATIENCE_S), pytest.raises(EngineUnavailable, match="no such software"):
         await supervisor.run()
     assert supervisor.restarts == 0
 

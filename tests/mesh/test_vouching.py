@@ -23,6 +23,7 @@ from meshnode.testing import FakeEngine
 from meshnode.trust import SignedStatement, Statement, bound_nonce, prove
 from meshnode.trust.attestation import Evidence
 from meshnode.trust.ledger import Challenged, Event, Ledger
+from tests.kit.waiting import PATIENCE_S
 from tests.test_proofs import MODEL, OPERATOR, OPERATORS, attest, join, mesh, sensitive, settings, until
 
 STRANGER = NodeKey.from_seed(b"x" * 32)
@@ -128,7 +129,7 @@ async def test_only_an_answer_to_this_challenge_on_this_link_counts(
     async with mesh(tmp_path, engine, {}, OPERATORS) as (server, asker):
         # It says that it is attested, as any liar can: so it is asked.
         attest(tmp_path / "server")
-        with trio.fail_after(60):
+        with trio.fail_after(PATIENCE_S):
             first = await ended.receive()
         assert (first.node, first.fresh_s is not None) == (server.id, holds)
         assert (asker.member.view().postures.get(server.id) == Posture.ATTESTED) is holds

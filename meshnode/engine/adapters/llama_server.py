@@ -1,7 +1,7 @@
 """llama.cpp's own server: its slots, the context of each, and what its chat template and projector can do.
 
 /props and the `meta` of /v1/models, as documented in llama.cpp's tools/server/README. Counterpart: a llama-server,
-the embedded one included (supervisor.py).
+the embedded one included (engine.embedded).
 """
 
 from __future__ import annotations
