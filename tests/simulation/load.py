@@ -12,7 +12,8 @@ import sys
 import time
 from dataclasses import dataclass, replace
 
-from tests.simulation.load_mesh import LIES, run
+from tests.simulation.load_mesh import run
+from tests.simulation.load_servers import LIES
 from tests.simulation.traffic import Demand, ideal, quantile
 
 MOST_OF_IDEAL = 1.3

@@ -1,8 +1,8 @@
 """Entry nodes choose among serving nodes with the real routing, pursuit, budgets and admission, in virtual time.
 
 No mesh is gossiped and no relay asked: everybody is linked to everybody, and hears the others' load every 2 s.
-Counterparts: load.py (what it is run for), traffic.py (what is asked, and what an ideal makes of it), jobs.py (the same
-machines in a mesh with faults).
+Counterparts: load.py (what it is run for), load_servers.py (who serves), traffic.py (what is asked, and what an ideal
+makes of it), jobs.py (the same machines in a mesh with faults).
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from meshnode.routing.budget import Budgets
 from meshnode.routing.load import busy_share
 from meshnode.routing.measure import units_of
 from meshnode.routing.usual import Usual
-from meshnode.slots import Admission, Ask, Granted, Leave, Load
+from meshnode.slots import Load
+from tests.simulation.load_servers import CLAIMED_SLOTS, Server, Serving
 from tests.simulation.loop import Loop
 from tests.simulation.stand_ins import MESH, node_id
 from tests.simulation.traffic import Demand, Request, requests
@@ -32,30 +33,6 @@ from tests.simulation.traffic import Demand, Request, requests
 DISPATCH = DispatchSection()
 ROUTING = RoutingSection()
 MODEL = "llama"
-CLAIMED_SLOTS = 64
-HASTE_S = 0.05
-"""A liar refuses, or breaks off, this long after it was asked."""
-
-SLOWER = 20.0
-
-LIES = ("slow", "fails", "cuts", "refuses", "claims")
-"""Of a server that says it is free and cheap and has 64 slots: it is slow; fails after its 200 head; breaks off after
-a first token; refuses; or answers as well as the others, with as many slots."""
-
-
-@dataclass(slots=True, eq=False)
-class Server:
-    """A serving node. `lie`: how it lies, if it does."""
-
-    number: int
-    id: NodeId
-    admission: Admission
-    lie: str = ""
-    held: dict[str, Try_] = field(default_factory=dict)
-
-    def load(self, now: float) -> Load:
-        """What it says."""
-        return Load(CLAIMED_SLOTS, 0, 0, 0.0) if self.lie else self.admission.snapshot(now, own=False)
 
 
 @dataclass(slots=True, eq=False)
@@ -123,8 +100,8 @@ class Mesh:
     def __init__(self, demand: Demand) -> None:
         self.demand, self.loop, self.found = demand, Loop(), Found()
         self.rng = Random(f"load {demand.seed}")
-        self.servers = [self._server(number) for number in range(demand.servers)]
-        self.by_id = {server.id: server for server in self.servers}
+        self.serving = Serving(demand, self.loop, self._told)
+        self.servers = self.serving.servers
         self.entries = [self._entry(number) for number in range(demand.entries)]
         self.tickets = 0
 
@@ -136,11 +113,6 @@ class Mesh:
             self.loop.at(self.rng.uniform(0.0, self.demand.told_s), self._tell, server)
         self.loop.run(self.demand.seconds + self.demand.patience_s + 1.0)
         return self.found
-
-    def _server(self, number: int) -> Server:
-        lie = self.demand.lie if number == 0 else ""
-        slots = CLAIMED_SLOTS if lie == "slow" else self.demand.slots
-        return Server(number, node_id(number), Admission(slots, 10**6 if lie else 8), lie)
 
     def _entry(self, number: int) -> Entry:
         server = self.servers[-1 - number] if self.demand.mixed else None
@@ -170,8 +142,6 @@ class Mesh:
             if entry.server is not server:
                 entry.router.heard(entry.view, server.id, load, self.loop.now)
         self.loop.after(self.demand.told_s, self._tell, server)
-
-    # The origin.
 
     def _ask(self, request: Request) -> None:
         entry, now = self.rng.choice(self.entries), self.loop.now
@@ -215,12 +185,12 @@ class Mesh:
             self._pursue(chase, Woke())
 
     def _try(self, chase: Chase, order: Try) -> None:
-        entry, server = chase.entry, self.by_id[order.attempt.node]
+        entry, server = chase.entry, self.serving.by_id[order.attempt.node]
         flight = entry.router.started(order.attempt, chase.request.prompt_tokens, self.loop.now, at_once=order.at_once)
         self.tickets += 1
         one = chase.tries[order.number] = Try_(chase, order, flight, server, str(self.tickets))
         self._count(chase, order, server)
-        self._after(one, self._arrive, one)
+        self.serving.over_link(one, self.serving.arrive, one)
 
     def _count(self, chase: Chase, order: Try, server: Server) -> None:
         if chase.request.at < self.demand.warm_s:
@@ -238,7 +208,7 @@ class Mesh:
 
     def _let_go(self, one: Try_) -> None:
         one.chase.entry.router.cancelled(one.flight, self.loop.now)
-        self._after(one, self._cancel, one)
+        self.serving.over_link(one, self.serving.cancel, one)
 
     def _too_late(self, chase: Chase) -> None:
         if chase.whole_s is not None or chase.error:
@@ -246,7 +216,7 @@ class Mesh:
         for one in chase.tries.values():
             if not one.flight.ended:
                 chase.entry.router.failed(one.flight, self.loop.now)
-                self._after(one, self._cancel, one)
+                self.serving.over_link(one, self.serving.cancel, one)
         self._over(chase, "DEADLINE")
 
     def _over(self, chase: Chase, error: str) -> None:
@@ -282,69 +252,6 @@ class Mesh:
             self._pursue(chase, event)
         elif isinstance(event, Answered):
             self._pursue(chase, event)
-
-    # The server.
-
-    def _arrive(self, one: Try_) -> None:
-        server, request, now = one.server, one.chase.request, self.loop.now
-        if server.lie in ("fails", "cuts", "refuses"):
-            self.loop.after(HASTE_S, self._mistreat, one)
-            return
-        server.held[one.ticket] = one
-        self._admit(
-            server,
-            Ask(
-                one.ticket,
-                request.at + self.demand.patience_s,
-                owner=one.chase.entry.id.short,
-                at_once=one.order.at_once,
-            ),
-            now,
-        )
-
-    def _mistreat(self, one: Try_) -> None:
-        number, load = one.order.number, one.server.load(self.loop.now)
-        if one.server.lie == "refuses":
-            self._after(one, self._told, one, Failed(number, Fault.FULL), load, 0.0)
-        elif one.server.lie == "fails":
-            self._after(one, self._told, one, Failed(number, Fault.BROKEN), None)
-        else:
-            self._after(one, self._told, one, Answered(number), None)
-            self.loop.after(HASTE_S, self._after, one, self._told, one, "cut", None)
-
-    def _admit(self, server: Server, event: Ask | Leave, now: float) -> None:
-        for command in server.admission.handle(event, now):
-            one = server.held[command.ticket]
-            if isinstance(command, Granted):
-                slower = SLOWER if server.lie == "slow" else 1.0
-                request = one.chase.request
-                self.loop.after(request.prefill_s * slower, self._begun, one)
-                self.loop.after(request.service_s * slower, self._done, one)
-            else:
-                del server.held[command.ticket]
-                failed = Failed(one.order.number, Fault.FULL)
-                self._after(one, self._told, one, failed, server.load(now), command.retry_after_s)
-
-    def _begun(self, one: Try_) -> None:
-        if not one.over:
-            self._after(one, self._told, one, Answered(one.order.number), None)
-
-    def _done(self, one: Try_) -> None:
-        if not one.over:
-            self._cancel(one)
-            self._after(one, self._told, one, "done", one.server.load(self.loop.now))
-
-    def _cancel(self, one: Try_) -> None:
-        """Give back its slot or its place in the queue."""
-        if not one.over:
-            one.over = True
-            if one.server.held.pop(one.ticket, None) is not None:
-                self._admit(one.server, Leave(one.ticket), self.loop.now)
-
-    def _after(self, one: Try_, call: object, *args: object) -> None:
-        """Over the link; at its own engine at once."""
-        here = one.server is one.chase.entry.server
-        self.loop.after(0.0 if here else self.demand.round_trip_s / 2, call, *args)  # type: ignore[arg-type]
 
 
 def _linked(_: NodeId) -> None:

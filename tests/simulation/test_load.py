@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tests.simulation.load import MOST_OF_IDEAL, MOST_OF_LIAR
-from tests.simulation.load_mesh import LIES, run
+from tests.simulation.load_mesh import run
+from tests.simulation.load_servers import LIES
 from tests.simulation.traffic import Demand, ideal, quantile
 
 SMALL = Demand(seconds=240)
