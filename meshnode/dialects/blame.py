@@ -51,12 +51,13 @@ def of_engine(status: int, text: str, engine: str, retry_after_s: float | None =
 
 
 def from_engines_event(chunk: bytes) -> RequestError:
-    """The error that an engine's stream began with (sse.first_event_is_error), by its number or its code's name."""
-    data = next((line[5:].strip() for line in opening(chunk).splitlines() if line.startswith(b"data:")), b"")
+    """The error that an engine's answer began with (sse.first_event_is_error), by its number or its code's name."""
+    event = opening(chunk)
+    data = next((line[5:].strip() for line in event.splitlines() if line.startswith(b"data:")), event)
     said = error_object(data)
     named = REQUEST_ERRORS.get(str(said.get("code")))
     number = named.status if named is not None else said.get("status")
-    text = str(said.get("message") or "it began its stream with an error")[:MESSAGE_CHARACTERS]
+    text = str(said.get("message") or "it answered with an error")[:MESSAGE_CHARACTERS]
     if not isinstance(number, int) or not 400 <= number <= 599:
         return EngineFailed(f"the engine failed: {text}")
     error = of_engine(number, text, "the engine")

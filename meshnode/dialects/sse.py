@@ -158,17 +158,19 @@ def _read(data: bytes) -> _Event | None:
 
 
 def opening(chunk: bytes) -> bytes:
-    """The first event that says something; empty where none does."""
+    """The first event that says something; empty where none does. All of what is no stream but an object."""
+    if chunk.lstrip().startswith(b"{"):
+        return chunk
     events = chunk.replace(b"\r\n", b"\n").split(b"\n\n")
     return next((event for event in events if not preliminary(event)), b"")
 
 
 def first_event_is_error(chunk: bytes) -> bool:
-    """Whether a stream begins with an error, so that its status can still be an error's. What says nothing is
-    skipped."""
+    """Whether a stream begins with an error, or a whole body is one, so that the status can still be an error's. What
+    says nothing is skipped."""
     event = opening(chunk) if b"error" in chunk else b""
     named = any(line[6:].strip() == b"error" for line in event.splitlines() if line.startswith(b"event:"))
-    return named or _is_error(_data(event))
+    return named or _is_error(_data(event) or event)
 
 
 def _is_error(data: bytes) -> bool:

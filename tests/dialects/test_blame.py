@@ -64,6 +64,8 @@ def event(**error: object) -> bytes:
         (event_error(Unauthorized("no")), EngineUnauthorized),
         (event_error(ModelNotFound("no")), EngineFailed),
         (b"data: {", EngineFailed),
+        (b'{"error": {"message": "no", "code": 429}}', Overloaded),
+        (b'{"error": "no"}', EngineFailed),
     ],
 )
 def test_an_error_that_begins_an_engines_stream_is_judged_alike(chunk: bytes, cls: type[RequestError]) -> None:

@@ -69,6 +69,10 @@ class TestWholeEvents:
         (b": keepalive\n\n", False),
         (ROLE + event_error(EngineFailed("died")), True),
         (ROLE + DELTA + event_error(EngineFailed("died")), False),
+        (b'{"error": {"message": "out of memory"}}', True),
+        (b'{"error": "out of memory"}\n', True),
+        (b'{"id": "r", "output": [], "error": null}', False),
+        (b'{"choices": [{"text": "x"}], "error": {"message": "late"}}', False),
     ],
 )
 def test_an_error_in_place_of_the_first_event_is_seen(chunk: bytes, is_error: bool) -> None:

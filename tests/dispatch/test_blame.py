@@ -85,3 +85,18 @@ async def test_a_server_that_mended_is_believed_again(tmp_path: Path, autojump_c
             await node.ask_whole(MODEL)
             await trio.sleep(1.1)
         assert node.router.known.breakers.state(server.id, MODEL, trio.current_time()) == "closed"
+
+
+async def test_an_error_in_place_of_a_whole_answer_is_asked_for_elsewhere(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    async with world(tmp_path) as where:
+        sick = ScriptedEngine(
+            MODEL, [b'{"error": {"message": "out of memory", "code": 500}}'], content="application/json"
+        )
+        server = await where.add("server", engine=sick)
+        node = await where.add("node", peers=("server",))
+        await node.until_reachable({"server"}, model_of="server")
+        with pytest.raises(EngineFailed, match="out of memory"):
+            await node.ask_whole(MODEL)
+        assert await breaker_after(node, server) == "open"

@@ -63,6 +63,7 @@ class ScriptedEngine:
     running: int = 0
     cut: int = 0
     context: int = 4096
+    content: str = "text/event-stream"
     refuse: Exception | None = None
     changed: trio.Event = field(default_factory=trio.Event)
 
@@ -103,7 +104,7 @@ class ScriptedEngine:
 class ScriptedAnswer:
     def __init__(self, engine: ScriptedEngine, script: Script) -> None:
         self.status = 200
-        self.headers = {"content-type": "text/event-stream"}
+        self.headers = {"content-type": engine.content}
         self.trailers: dict[str, str] = {}
         self._engine: ScriptedEngine | None = engine
         self._script = script
