@@ -288,9 +288,11 @@ class Desk:
                 stream.said = False
                 self.beats.handle(lease.Said(stream.key), now)
         for expired in self.leases.handle(lease.Look(), now):
-            if isinstance(expired, lease.Quiet):
-                continue
             stream = self.streams[expired.key]
+            if isinstance(expired, lease.Quiet):
+                if stream.upstream is None:
+                    self.jobs.fell_quiet(stream)
+                continue
             self.jobs.expired += 1
             self._cancel_behind(stream)
             self.refuse(stream, LeaseExpired("nothing was heard"))

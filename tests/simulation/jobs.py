@@ -22,6 +22,7 @@ from meshnode.dispatch.pursuit import (
     Fault,
     Lose,
     Pursuit,
+    Quiet,
     Role,
     Rules,
     Try,
@@ -90,6 +91,7 @@ class Jobs:
         self.hops: Counter[int] = Counter()
         self.roles: Counter[str] = Counter()
         self.expired = 0
+        self.quiet = 0
         self.superseded = 0
         self._desks: dict[SimNode, Desk] = {}
         self._asked: dict[tuple[SimNode, int], list[float]] = {}
@@ -139,6 +141,7 @@ class Jobs:
             SECTION.hedge_load,
             SECTION.backoff_s,
             lambda attempt: attempt.node != node.id,
+            besides=job.label is not Label.SENSITIVE,
         )
         return Pursuit(course, rules, desk.budgets, self.rng)
 
@@ -147,14 +150,17 @@ class Jobs:
         assert pursuit is not None
         events = deque([event])
         while events:
-            for command in pursuit.handle(events.popleft(), node.clock()):
+            commands = pursuit.handle(events.popleft(), node.clock())
+            for command in commands:
                 match command:
                     case Try():
                         failed = self._try(run, command)
                         if failed is not None:
                             events.append(failed)
                     case Drop(number):
-                        node.router.cancelled(run.flights[number][1], node.clock())
+                        hung = number in pursuit.hung and isinstance(commands[-1], Win)
+                        learn = node.router.failed if hung else node.router.cancelled
+                        learn(run.flights[number][1], node.clock())
                         self._let_go(run.streams.pop(number))
                     case Win(number):
                         run.won = number
@@ -214,6 +220,13 @@ class Jobs:
         else:
             del run.streams[number]
             self._pursue(run, self._failed(run, number, said.error))
+
+    def fell_quiet(self, stream: Stream) -> None:
+        """Nothing is heard of an attempt. Once an answer has begun nobody is asked besides."""
+        run = stream.run
+        if not run.ended and not run.won and run.streams.get(stream.attempt) is stream:
+            self.quiet += 1
+            self._pursue(run, Quiet(stream.attempt))
 
     def _piece(self, run: Run, number: int, said: Said) -> None:
         if not run.won:

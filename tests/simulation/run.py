@@ -194,7 +194,9 @@ def _gather(world: World, outcome: Outcome) -> None:
     outcome.converged_s = [probe.done_at - probe.since if probe.done_at is not None else None for probe in watch.probes]
     outcome.healed_s, outcome.expected = watch.healed_s, expected(world)
     outcome.unseen_s, outcome.unseen = watch.longest_unseen_s, watch.longest_unseen
-    outcome.tries = jobs.roles + Counter({"lease ran out": jobs.expired, "older stopped": jobs.superseded})
+    outcome.tries = jobs.roles + Counter(
+        {"lease ran out": jobs.expired, "fell quiet": jobs.quiet, "older stopped": jobs.superseded}
+    )
     served = sum(jobs.served.values())
     outcome.liars_share = sum(jobs.served[liar.number] for liar in world.liars) / served if served else 0.0
     for culprit, holders in watch.proofs.items():

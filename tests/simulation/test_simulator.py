@@ -130,6 +130,7 @@ def test_jobs_in_hands_that_do_nothing_go_elsewhere_when_their_leases_run_out() 
     outcome = run(setup("blackhole@0:1.2.3.4.5.6.7.8;slow@5+25:9=1", seed=2))
     assert outcome.failure == ""
     assert outcome.tries["lease ran out"] > 0
+    assert outcome.tries["fell quiet"] > 0 < outcome.tries["doubt"]
     assert outcome.tries["racer"] > 0 < outcome.tries["hedge"]
 
 
