@@ -68,6 +68,7 @@ class _Engine:
     name = MODEL
     slots = 1024
     running = 0
+    resident: frozenset[str] | None = None
     offers = (ModelOffer(name=MODEL, context=8192, slots=1024, features=("chat",)),)
 
     async def serve(self, route: str, headers: Mapping[str, str], body: bytes) -> WholeAnswer:
