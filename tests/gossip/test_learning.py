@@ -140,6 +140,20 @@ def test_in_a_large_mesh_most_news_is_nothing_to_dial() -> None:
     assert not made.knows(node_id(9))
 
 
+def test_one_of_the_sample_that_has_ended_is_tried_for_a_while_and_a_stranger_to_it_is_not() -> None:
+    made = wide()
+    said = {A: advert(A, "127.0.0.1:1", host=HERE)}
+    made.learn(said, 0.0)
+    assert A in made.near.views.passive
+    made.learn({A: None}, 1.0)
+    assert (target(made, A).kind, target(made, A).near) == (Kind.DEAD, True)
+    made.book.drop(A)
+    made.learn(said, 2.0)
+    made.near.views.passive.discard(A)
+    made.learn({A: None}, 3.0)
+    assert A not in made.book.targets
+
+
 def test_one_that_was_chosen_is_a_target_until_it_is_so_no_more() -> None:
     made = wide()
     made.near.views.choose(A, ("", b""))
