@@ -72,6 +72,13 @@ def test_a_change_of_one_whom_all_put_aside_is_not_waited_for() -> None:
     assert outcome.converged_s == []
 
 
+def test_what_is_no_more_said_is_not_waited_for() -> None:
+    for scenario in ("partition@3+3:1.2;change@4:6;leave@5:6", "partition@3+3:1.2;change@4:6;crash@5+1:6"):
+        outcome = run(setup(scenario, nodes=12))
+        assert outcome.failure == ""
+        assert outcome.converged_s == []
+
+
 def test_garbage_is_counted_as_garbage() -> None:
     outcome = run(setup("flood@5+5:3=2", nodes=12))
     assert outcome.failure == ""

@@ -197,13 +197,18 @@ class Watch:
         self.settle_probes()
 
     def settle_probes(self) -> None:
-        """Who is gone, or is no more looked at, need not hear of a change; of one whom others put aside nobody will."""
-        outcast, judges = self.world.outcast, {node.number for node in self.world.judges()}
-        self.probes = [probe for probe in self.probes if probe.done_at is not None or probe.node not in outcast]
+        """Who is gone, or is no more looked at, need not hear of a change."""
+        judges = {node.number for node in self.world.judges()}
+        self.probes = [probe for probe in self.probes if probe.done_at is not None or self._stands(probe)]
         for probe in self.probes:
             probe.missing &= judges
             if probe.done_at is None and not probe.missing:
                 probe.done_at = probe.heard_at
+
+    def _stands(self, probe: Probe) -> bool:
+        """Whether it is still to be heard: not of a node that has left, says something else or was put aside by all."""
+        node = self.world.nodes[self.world.number(probe.node)]
+        return not node.left and node.described.name == probe.name and probe.node not in self.world.outcast
 
     def _unseen_for(self, pair: tuple[int, int], seconds: float, known: bool) -> None:
         if seconds > self.longest_unseen_s:
