@@ -27,7 +27,8 @@ from meshnode.dispatch.dispatcher import Dispatcher, Surroundings
 from meshnode.dispatch.journal import Journal
 from meshnode.dispatch.leases import Leases
 from meshnode.dispatch.local import Local
-from meshnode.dispatch.pursuit import Answered, Begin, Pursuit, Rules
+from meshnode.dispatch.pursuit import Pursuit, Rules
+from meshnode.dispatch.pursuit_events import Answered, Begin
 from meshnode.dispatch.share import Share, Standing
 from meshnode.dispatch.watch import Watch
 from meshnode.front.asgi import InferenceLane

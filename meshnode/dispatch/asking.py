@@ -20,7 +20,7 @@ from meshnode.routing import Flight
 if TYPE_CHECKING:
     from meshnode.dispatch.dispatcher import Surroundings
     from meshnode.dispatch.leases import Signs
-    from meshnode.dispatch.pursuit import Try
+    from meshnode.dispatch.pursuit_events import Try
     from meshnode.model.answer import Answer
     from meshnode.model.job import Job
 

@@ -16,7 +16,8 @@ from meshnode.dispatch import ways, wire
 from meshnode.dispatch.asking import Tried, ask
 from meshnode.dispatch.doubt import Size
 from meshnode.dispatch.leases import Signs
-from meshnode.dispatch.pursuit import (
+from meshnode.dispatch.pursuit import Pursuit
+from meshnode.dispatch.pursuit_events import (
     Answered,
     Begin,
     Drop,
@@ -24,13 +25,12 @@ from meshnode.dispatch.pursuit import (
     Fault,
     Lose,
     Mute,
-    Pursuit,
     Quiet,
     Try,
     Why,
     Win,
     Woke,
-)  # fmt: skip
+)
 from meshnode.errors import (
     AnswerTimedOut,
     ConnectTimedOut,
@@ -49,7 +49,7 @@ from meshnode.routing import Attempt, Flight
 if TYPE_CHECKING:
     from meshnode.dispatch.dispatcher import Surroundings
     from meshnode.dispatch.journal import Entry
-    from meshnode.dispatch.pursuit import Command, Event
+    from meshnode.dispatch.pursuit_events import Command, Event
     from meshnode.model.job import Job
 
 logger = log.get("dispatch")

@@ -17,7 +17,7 @@ import trio
 from meshnode.dialects.continuation import Continuation, continuable
 from meshnode.dispatch import wire
 from meshnode.dispatch.asking import Tried, ask
-from meshnode.dispatch.pursuit import Role, Try
+from meshnode.dispatch.pursuit_events import Role, Try
 from meshnode.errors import RequestError
 from meshnode.observe import log
 

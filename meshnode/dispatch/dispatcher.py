@@ -26,7 +26,8 @@ from meshnode.dispatch.doubt import DoubtAfter, Known, Size, answer_s, doubt_aft
 from meshnode.dispatch.journal import Entry, Journal, error_code
 from meshnode.dispatch.leases import Leases
 from meshnode.dispatch.local import Local
-from meshnode.dispatch.pursuit import Pursuit, Role, Rules, Try
+from meshnode.dispatch.pursuit import Pursuit, Rules
+from meshnode.dispatch.pursuit_events import Role, Try
 from meshnode.dispatch.watch import Watch
 from meshnode.errors import Draining, RequestError
 from meshnode.model.ids import NodeId

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from meshnode.dispatch.doubt import DoubtAfter
-from meshnode.dispatch.pursuit import (
+from meshnode.dispatch.pursuit import Pursuit, Rules
+from meshnode.dispatch.pursuit_events import (
     Answered,
     Begin,
     Command,
@@ -21,10 +22,8 @@ from meshnode.dispatch.pursuit import (
     Fault,
     Lose,
     Mute,
-    Pursuit,
     Quiet,
     Role,
-    Rules,
     Try,
     Why,
     Win,

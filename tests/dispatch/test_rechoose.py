@@ -14,7 +14,7 @@ from trio.testing import MockClock
 
 from meshnode.dispatch import ways, wire
 from meshnode.dispatch.asking import ask
-from meshnode.dispatch.pursuit import Role, Try
+from meshnode.dispatch.pursuit_events import Role, Try
 from meshnode.dispatch.rechoose import target_for
 from meshnode.dispatch.ways import Way
 from meshnode.model.ids import NodeId

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 from meshnode.dispatch import wire as headers
 from meshnode.dispatch.course import REDIRECTS, Course
-from meshnode.dispatch.pursuit import (
+from meshnode.dispatch.pursuit import Pursuit, Rules
+from meshnode.dispatch.pursuit_events import (
     Answered,
     Begin,
     Drop,
@@ -21,10 +22,8 @@ from meshnode.dispatch.pursuit import (
     Failed,
     Fault,
     Lose,
-    Pursuit,
     Quiet,
     Role,
-    Rules,
     Try,
     Why,
     Win,

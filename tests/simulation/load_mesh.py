@@ -14,7 +14,8 @@ from random import Random
 from meshnode.config.dispatch import DispatchSection
 from meshnode.config.routing import RoutingSection
 from meshnode.dispatch.course import Course
-from meshnode.dispatch.pursuit import Answered, Begin, Drop, Event, Failed, Fault, Lose, Pursuit, Rules, Try, Win, Woke
+from meshnode.dispatch.pursuit import Pursuit, Rules
+from meshnode.dispatch.pursuit_events import Answered, Begin, Drop, Event, Failed, Fault, Lose, Try, Win, Woke
 from meshnode.model.advert import Advert, ModelOffer, Neighbour
 from meshnode.model.ids import NodeId
 from meshnode.model.job import Facts, Job

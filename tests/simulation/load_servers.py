@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from meshnode.dispatch.pursuit import Answered, Event, Failed, Fault
+from meshnode.dispatch.pursuit_events import Answered, Event, Failed, Fault
 from meshnode.model.ids import NodeId
 from meshnode.slots import Admission, Ask, Granted, Leave, Load
 from tests.simulation.loop import Loop

@@ -10,7 +10,8 @@ from unittest import mock
 
 import pytest
 
-from meshnode.dispatch.pursuit import Pursuit, Win
+from meshnode.dispatch.pursuit import Pursuit
+from meshnode.dispatch.pursuit_events import Win
 from meshnode.gossip.events import Verdict
 from meshnode.gossip.intake import Intake
 from meshnode.gossip.table import Standing, Table
