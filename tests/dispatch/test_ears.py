@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import trio
 from trio.testing import MockClock
 
 from meshnode.dispatch.journal import report
+from meshnode.errors import Overloaded
 from meshnode.model.job import Privacy, Wishes
 from meshnode.slots.ailing import FIRST_S
 from tests.kit.world import EVENT, LAST, ScriptedEngine, World, WorldNode, world
@@ -102,6 +104,8 @@ async def test_while_it_is_mute_who_would_not_wait_is_sent_away_at_once_and_othe
             state = server.local.state().models[MODEL]
             assert (state.free, FIRST_S < state.expected_wait_s <= 2 * FIRST_S) == (0, True)
             served = hangs.served
+            with pytest.raises(Overloaded, match="says nothing"):
+                await server.local.serve(dataclasses.replace(server.job(MODEL), at_once=True))
             for _ in range(6):
                 began = trio.current_time()
                 _, body = await asker.ask_whole(MODEL, timeout_s=900.0)
