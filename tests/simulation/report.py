@@ -32,6 +32,8 @@ def one(outcome: Outcome) -> str:
     ]
     if outcome.healed_s:
         lines.append(f"  after a partition everybody knows what was said before its end in: {healed}")
+    if outcome.missed_s:
+        lines.append(f"  {_missed([outcome])}")
     if outcome.liars_share:
         lines.append(f"  served by liars: {outcome.liars_share:.1%}")
     if outcome.proofs:
@@ -41,6 +43,16 @@ def one(outcome: Outcome) -> str:
     if outcome.unknown:
         lines.append(f"  commands nobody performs: {dict(outcome.unknown)}")
     return "\n".join(lines)
+
+
+def _missed(outcomes: Sequence[Outcome]) -> str:
+    """When others noticed that a machine had died without a word."""
+    times = sorted(s for outcome in outcomes for s in outcome.missed_s) or [0.0]
+    p99_s = times[int(0.99 * (len(times) - 1))]
+    return (
+        f"a machine that died in silence is missed after {median(times):.2f} s in the middle, {p99_s:.2f} s (p99),"
+        f" {times[-1]:.2f} s at most"
+    )
 
 
 def _seconds(found: list[float | None]) -> str:
@@ -79,6 +91,7 @@ def many(outcomes: Sequence[Outcome], wall_s: float) -> str:
             f"  bytes per node and second: {median(per or [0]):.0f} in the middle, {max(per, default=0):.0f} at most",
             f"  alive but not seen, at most: {worst.unseen_s:.0f} s {worst.unseen} (seed {worst.setup.seed})",
             f"  connected again after the faults: {max(outcome.whole_s for outcome in outcomes):.0f} s at most",
+            *([f"  {_missed(outcomes)}"] if any(outcome.missed_s for outcome in outcomes) else []),
             f"  jobs: {_counted(ended)}",
             f"  asked as: {_counted(tries)}",
             f"  fingerprint of all that happened, the same for the same seeds and code: {fingerprint}",

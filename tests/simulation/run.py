@@ -88,6 +88,7 @@ class Outcome:
     converged_s: list[float | None] = field(default_factory=list)
     whole_s: float = 0.0
     healed_s: list[float | None] = field(default_factory=list)
+    missed_s: list[float] = field(default_factory=list)
     unseen_s: float = 0.0
     unseen: str = ""
     liars_share: float = 0.0
@@ -192,7 +193,7 @@ def _gather(world: World, outcome: Outcome) -> None:
     outcome.bytes = Counter({kind.decode(): size for kind, size in network.bytes.items()})
     outcome.outcomes = jobs.outcomes
     outcome.converged_s = [probe.done_at - probe.since if probe.done_at is not None else None for probe in watch.probes]
-    outcome.healed_s, outcome.expected = watch.healed_s, expected(world)
+    outcome.healed_s, outcome.missed_s, outcome.expected = watch.healed_s, watch.missed_s, expected(world)
     outcome.unseen_s, outcome.unseen = watch.longest_unseen_s, watch.longest_unseen
     outcome.tries = jobs.roles + Counter(
         {"lease ran out": jobs.expired, "fell quiet": jobs.quiet, "older stopped": jobs.superseded}

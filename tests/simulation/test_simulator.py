@@ -151,6 +151,15 @@ def test_what_lives_too_long_is_found() -> None:
     assert run(scenario).failure == ""
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_a_machine_that_dies_in_silence_is_missed_within_six_seconds_by_nine_others_nearby(seed: int) -> None:
+    scenario = tuple(faults.read("poweroff@6.3+40:3"))
+    outcome = run(Setup(seed, 10, scenario, jobs_per_s=0.0, until=20.0, latency_s=0.001))
+    assert outcome.failure == ""
+    assert len(outcome.missed_s) == 9
+    assert 1.0 < max(outcome.missed_s) <= 6.0
+
+
 def test_a_failing_scenario_is_made_as_small_as_it_can_be() -> None:
     guilty = next(fault for fault in STORMY if fault.kind == "replay")
 

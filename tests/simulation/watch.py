@@ -32,6 +32,9 @@ IN_TRANSIT_S = 45.0
 LOOK_S, LOOKED_FOR_S = 0.25, 90.0
 """How often, and how long, it is looked whether views are equal after a partition."""
 
+SMALL, NOTICE_LOOK_S = 16, 0.05
+"""In meshes so large, where all are linked to all, it is timed when a dead machine is missed, by looks so far apart."""
+
 SLOWEST = 1.3
 """Clocks of the menu go wrong by a quarter."""
 
@@ -68,6 +71,8 @@ class Watch:
         self.longest_unseen = ""
         self.healed_s: list[float | None] = []
         """How long after each partition everybody knew what was said before its end."""
+        self.missed_s: list[float] = []
+        """How long after a machine died without a word each other node had no way to it any more, in small meshes."""
         self._observers = observers
         self._made: dict[NodeId, list[tuple[float, tuple[int, int]]]] = {}
         self._ended: dict[tuple[int, int], dict[NodeId, tuple[int, int]]] = {}
@@ -277,6 +282,28 @@ class Watch:
             self.tell(f"everybody knows what was said before {since:.3f}")
         elif ago_s < LOOKED_FOR_S:
             self.world.loop.after(LOOK_S, self._look, which, since)
+
+    def died(self, node: SimNode) -> None:
+        """A machine is gone and has said nothing."""
+        if len(self.world.nodes) <= SMALL:
+            others = {other.number for other in self.world.judges() if self._reaches(other, node)}
+            self._miss(node, node.life, self.world.loop.now, others)
+
+    def _miss(self, dead: SimNode, life: int, since: float, others: set[int]) -> None:
+        """See which of those that believed in it do so no more."""
+        if dead.up or dead.life != life:
+            return
+        for node in self.world.judges():
+            if node.number in others and not self._reaches(node, dead):
+                others.discard(node.number)
+                self.missed_s.append(self.world.loop.now - since)
+        if others:
+            self.world.loop.after(NOTICE_LOOK_S, self._miss, dead, life, since, others)
+
+    def _reaches(self, node: SimNode, other: SimNode) -> bool:
+        return (
+            other.id in node.view().adverts and node.router.known.paths.tree(node.view()).cheapest(other.id) is not None
+        )
 
     def _order_at(self, node: NodeId, limit: float) -> tuple[int, int] | None:
         """The newest order that `node` made before `limit` in a life that goes on."""

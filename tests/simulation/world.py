@@ -346,6 +346,8 @@ class World:
             return
         if kind in ("crash", "poweroff", "forget"):
             self._stop(node, silent=kind == "poweroff")
+            if kind == "poweroff":
+                self.watch.died(node)
             self._until(fault, self._again, node, kind == "forget")
         elif kind == "leave":
             self._farewell(node)
