@@ -23,8 +23,8 @@ REDIRECTS = 2
 
 
 class Course:
-    """`next()` until it gives None; `failed` for each attempt that did not answer, `redirected` for each that had no
-    slot at once and shall not count. `number` counts from 1.
+    """`next()` until it gives None, then `after_all()`; `failed` for each attempt that did not answer, `redirected` for
+    each that had no slot at once and shall not count. `number` counts from 1.
 
     `link` gives the live link to a neighbour.
     """
@@ -48,6 +48,7 @@ class Course:
         self._link = link
         self._lost: set[NodeId] = set()
         self._again: set[NodeId] = set()
+        self._refused: deque[Attempt] = deque()
 
     def next(self) -> Attempt | None:
         """The attempt to make now, past every relay that was lost; None when `most` were made or none is left."""
@@ -72,9 +73,17 @@ class Course:
         """Whether the latest attempt need not wait at its server, since another one can be asked."""
         return bool(self._waiting) and self._redirects < REDIRECTS
 
-    def redirected(self) -> None:
+    def redirected(self, attempt: Attempt) -> None:
         """A server had no slot at once: the attempt does not count."""
         self._redirects += 1
+        self._refused.append(attempt)
+
+    def after_all(self) -> Attempt | None:
+        """A server that had no slot at once, to be asked again and waited for now that all others failed."""
+        if self._refused and self.number < self._most + self._redirects:
+            self.number += 1
+            return self._refused.popleft()
+        return None
 
     def failed(self, attempt: Attempt, *, cut: bool = False) -> None:
         """It did not answer. If the link to its first relay is gone, or the way was `cut` farther on, the server may be

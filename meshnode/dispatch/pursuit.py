@@ -153,7 +153,7 @@ class Pursuit:
             if lent is None:
                 self._full += 1
             else:
-                self._course.redirected()
+                self._course.redirected(attempt)
         if self._fault is not Fault.FINAL:
             self._fault = event.fault
         if event.fault is not Fault.FINAL:
@@ -170,7 +170,7 @@ class Pursuit:
             self._retries.give_back(lent)
 
     def _again(self, now: float, lent: int | None) -> list[Command]:
-        attempt = self._course.next()
+        attempt = self._course.next() or (None if self._running else self._course.after_all())
         if attempt is None:
             self._put_back(lent)
             return self._lose(Why.NOBODY) if not self._running else []

@@ -56,9 +56,20 @@ def test_servers_without_a_slot_at_once_do_not_count_up_to_two() -> None:
     while (attempt := going.next()) is not None:
         asked.append(attempt.node)
         if going.may_redirect:
-            going.redirected()
+            going.redirected(attempt)
     assert len(asked) == len(set(asked)) == 5
     assert not going.may_redirect
+    assert going.after_all() is None, "three were really asked"
+
+
+def test_who_had_no_slot_at_once_is_asked_again_once_where_no_other_is_left() -> None:
+    going = course(mesh([(0, 1, 1), (0, 2, 1)], changes={0: {"models": ()}}), set())
+    first, second = going.next(), going.next()
+    assert first is not None and second is not None
+    going.redirected(first)
+    assert going.next() is None
+    assert going.after_all() == first
+    assert going.after_all() is None
 
 
 def test_where_there_is_no_other_way_it_ends() -> None:

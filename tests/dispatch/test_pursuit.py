@@ -44,6 +44,7 @@ class Servers:
         self.most = most
         self.number = 0
         self.redirects = 0
+        self.refused: deque[Attempt] = deque()
 
     @staticmethod
     def attempt(number: int) -> Attempt:
@@ -63,8 +64,15 @@ class Servers:
     def more(self) -> bool:
         return bool(self.waiting) and self.number < self.most + self.redirects
 
-    def redirected(self) -> None:
+    def redirected(self, attempt: Attempt) -> None:
         self.redirects += 1
+        self.refused.append(attempt)
+
+    def after_all(self) -> Attempt | None:
+        if self.number >= self.most + self.redirects or not self.refused:
+            return None
+        self.number += 1
+        return self.refused.popleft()
 
     def failed(self, attempt: Attempt, *, cut: bool = False) -> None:
         if cut:
@@ -205,6 +213,20 @@ def test_a_server_without_a_slot_costs_neither_an_attempt_nor_a_moment() -> None
     assert shape(machine.handle(Failed(3, BROKEN), 0.0)) == [(4, Role.RETRY)]
     assert shape(machine.handle(Failed(4, BROKEN), 0.0)) == [(5, Role.RETRY)]
     assert machine.handle(Failed(5, BROKEN), 0.0) == [Lose(Why.NOBODY)], "three were really asked"
+
+
+def test_a_server_without_a_slot_at_once_is_waited_for_where_all_others_fail() -> None:
+    machine = pursuit(1, 2, slots_at_once=True)
+    (first,) = machine.handle(Begin(), 0.0)
+    assert isinstance(first, Try) and first.at_once
+    assert shape(machine.handle(Failed(1, FULL), 0.0)) == [(2, Role.RETRY)]
+    assert machine.handle(Failed(2, BROKEN), 1.0) == []
+    wakeup = machine.next_wakeup()
+    assert wakeup is not None
+    (again,) = machine.handle(Woke(), wakeup)
+    assert isinstance(again, Try)
+    assert (again.number, again.attempt, again.at_once) == (3, first.attempt, False)
+    assert machine.handle(Failed(3, FULL), 2.0) == [Lose(Why.NOBODY)]
 
 
 def test_the_last_server_is_not_asked_for_a_slot_at_once() -> None:
