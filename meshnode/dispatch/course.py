@@ -52,8 +52,15 @@ class Course:
 
     def next(self) -> Attempt | None:
         """The attempt to make now, past every relay that was lost; None when `most` were made or none is left."""
-        while self._waiting and self.number < self._most + self._redirects:
-            attempt = self._waiting.popleft()
+        return self._take(self._waiting)
+
+    def after_all(self) -> Attempt | None:
+        """The same of those that had no slot at once, to be waited for now that all others failed."""
+        return self._take(self._refused)
+
+    def _take(self, left: deque[Attempt]) -> Attempt | None:
+        while left and self.number < self._most + self._redirects:
+            attempt = left.popleft()
             if self._lost:
                 around = self._router.around(attempt, self._view(), self._lost, self._hops_left)
                 if around is None:
@@ -77,13 +84,6 @@ class Course:
         """A server had no slot at once: the attempt does not count."""
         self._redirects += 1
         self._refused.append(attempt)
-
-    def after_all(self) -> Attempt | None:
-        """A server that had no slot at once, to be asked again and waited for now that all others failed."""
-        if self._refused and self.number < self._most + self._redirects:
-            self.number += 1
-            return self._refused.popleft()
-        return None
 
     def failed(self, attempt: Attempt, *, cut: bool = False) -> None:
         """It did not answer. If the link to its first relay is gone, or the way was `cut` farther on, the server may be

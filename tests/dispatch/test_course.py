@@ -72,6 +72,19 @@ def test_who_had_no_slot_at_once_is_asked_again_once_where_no_other_is_left() ->
     assert going.after_all() is None
 
 
+def test_who_had_no_slot_at_once_is_asked_again_past_a_relay_that_was_lost() -> None:
+    gone: set[NodeId] = set()
+    going = course(mesh(TWO_WAYS, changes=WITHOUT), gone)
+    first = going.next()
+    assert first is not None and first.path == (ME, node(1), node(3))
+    going.redirected(first)
+    gone.add(node(1))
+    going.failed(first)
+    assert going.next() is not None
+    again = going.after_all()
+    assert again is not None and again.path == (ME, node(2), node(3))
+
+
 def test_where_there_is_no_other_way_it_ends() -> None:
     going = course(mesh(TWO_WAYS[::2], changes=WITHOUT), {node(1)})
     first = going.next()
