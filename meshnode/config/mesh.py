@@ -56,7 +56,7 @@ class MeshSection:
     # Connections in handshake at once: each costs two Diffie-Hellman operations and a task.
     half_open: Positive = 64
     # New connections per second and address (burst 5): a node behind one address dials again and again for minutes
-    # without notice, a flood from one machine does not take every half-open place.
+    # without notice, a flood from one machine does not take every half-open place. Faster than that, they take turns.
     handshakes_per_s: Positive = 20
     handshake_burst: Positive = 5
     # TCP connect: a LAN answers in milliseconds, the far side of the world in 0.3 s.

@@ -65,7 +65,7 @@ class _Listening(Initiator):
 
 
 class Attempt:
-    """Fresh handshakes with one network secret, for one round of dialling."""
+    """Fresh handshakes with one secret, for one round of dialling."""
 
     def __init__(self, make: Callable[[], _Listening]) -> None:
         self._make = make
@@ -161,14 +161,17 @@ class Knock:
         # A joiner believes the invite, whatever its trust mode: it has nobody else's word yet.
         self._trust = Trust(TrustMode.CA, invite.mesh, key.id, Pins(), Notices(invite.mesh))
 
-    def initiator(self) -> Initiator:
-        """A fresh handshake towards the invite's signer."""
-        static, link = self._day.current()
-        payload = pack_join_payload(link, self._name)
-        return Initiator(Preface(self._invite.hint), self._invite.psks(), static, payload, prologue(self._invite.mesh))
+    def attempt(self) -> Attempt:
+        """What to dial the invite's signer with, once."""
+        return Attempt(self._initiator)
 
     def check(self, payload: bytes, remote_static: bytes) -> tuple[NodeId, Peer]:
         """Judge the signer's credential. Raises CertificateRefused."""
         signer = NodeId(self._invite.signer)
         peer = self._trust.check_member(payload, remote_static, int(time.time()), expected=signer)
         return peer.node, peer
+
+    def _initiator(self) -> _Listening:
+        static, link = self._day.current()
+        payload = pack_join_payload(link, self._name)
+        return _Listening(Preface(self._invite.hint), self._invite.psks(), static, payload, prologue(self._invite.mesh))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from random import uniform
 
 import msgspec
 import trio
@@ -40,7 +41,7 @@ from meshnode.mesh.addresses import own_name
 from meshnode.mesh.doorway import Knock
 from meshnode.mesh.exchange import ask
 from meshnode.model.ids import NodeId
-from meshnode.net import Link, LinkStream, dial, socket_stream
+from meshnode.net import Authenticated, Link, LinkStream, dial, socket_stream
 from meshnode.net.dial import Connect
 from meshnode.observe import log
 
@@ -49,6 +50,10 @@ logger = log.get("mesh")
 PATH = "/meshnode/join"
 ANSWER_S = 10.0
 """A grant is a signature and a file write; longer means that nobody is there."""
+
+PAUSES_S = (0.5, 1.0)
+"""Before each further try where a connection was closed without a word: many who join at once from behind one address
+have to take turns (net.turnstile), and so do all while strangers hold every half-open place."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,17 +162,7 @@ def _believed(mesh: bytes, notices: Iterable[Notice]) -> tuple[Notice, ...]:
 
 async def _ask(invite: Invite, key: NodeKey, name: str, config: Config, connect: Connect) -> JoinGrant:
     """One question on a link of its own. A nursery wraps what its body raises, so the outcome is carried out of it."""
-    knock = Knock(key, invite, name)
-    try:
-        found = await dial(
-            invite.addresses, knock.initiator, knock.check, config.mesh,
-            expect=NodeId(invite.signer), connect=connect,
-        )  # fmt: skip
-    except HandshakeFailed as error:
-        raise InviteRefused(
-            f"no way in ({error}). The invite may be of another mesh or forgotten there, or none of its addresses can "
-            "be reached from here: make a new one on a machine that this one can dial"
-        ) from error
+    found = await _reach(invite, Knock(key, invite, name), config, connect)
     link, request = Link(found, _nobody_calls, config.mesh), JoinRequest(key.id, name)
     answered: list[JoinGrant | InviteRefused] = []
     async with trio.open_nursery() as nursery:
@@ -178,6 +173,27 @@ async def _ask(invite: Invite, key: NodeKey, name: str, config: Config, connect:
     if isinstance(outcome, InviteRefused):
         raise outcome
     return outcome
+
+
+async def _reach(invite: Invite, knock: Knock, config: Config, connect: Connect) -> Authenticated:
+    """A connection to the signer. Raises InviteRefused."""
+    pauses_s = iter(PAUSES_S)
+    while True:
+        attempt = knock.attempt()
+        try:
+            return await dial(
+                invite.addresses, attempt, knock.check, config.mesh,
+                expect=NodeId(invite.signer), connect=connect,
+            )  # fmt: skip
+        except HandshakeFailed as error:
+            pause_s = next(pauses_s, None) if attempt.unanswered else None
+            if pause_s is None:
+                raise InviteRefused(
+                    f"no way in ({error}). The invite may be of another mesh or forgotten there, or none of its "
+                    "addresses can be reached from here: make a new one on a machine that this one can dial"
+                ) from error
+        # Not all of a hundred machines at the same moment again.
+        await trio.sleep(pause_s * uniform(0.5, 1.5))  # noqa: S311 - no secret
 
 
 async def _answer(link: Link, request: JoinRequest) -> JoinGrant | InviteRefused:

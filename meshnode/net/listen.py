@@ -167,11 +167,13 @@ async def _accept(
     address = _address_of(stream)
     if isinstance(stream, trio.SocketStream):
         stream = adopt(stream)
-    if not turnstile.enter(address, trio.current_time()):
+    wait_s = turnstile.enter(address, trio.current_time())
+    if wait_s is None:
         await trio.aclose_forcefully(stream)
         return
     try:
         try:
+            await trio.sleep(wait_s)
             found = await respond(
                 stream,
                 welcome.responder(),

@@ -1,4 +1,4 @@
-"""Who may begin a handshake now: so many half-open in all, and a token bucket per address. Pure.
+"""Who may begin a handshake, and when: so many half-open in all, and a rate per address, in turn. Pure.
 
 Not for who passes it (handshake.py). Counterpart: listen.py.
 """
@@ -18,6 +18,9 @@ SHARE = 4
 """One address may have this part of the half-open places: its rate alone would fill all of them with handshakes that
 never end."""
 
+PATIENCE = 2
+"""Nobody waits longer for a turn than the time of a handshake divided by this: whoever dials counts from connecting."""
+
 
 class Turnstile:
     """`enter` before a handshake, `leave` after each that was let in, from the same address."""
@@ -26,20 +29,28 @@ class Turnstile:
         self._half_open_most = section.half_open
         self._per_s = section.handshakes_per_s
         self._burst = section.handshake_burst
+        self._longest_wait_s = section.handshake_timeout_s / PATIENCE
         self._most_of_one = max(1, section.half_open // SHARE)
         self._half_open: Counter[str] = Counter()
-        # Address -> tokens left, and when that was so.
+        # Address -> tokens left (less than none: promised to those who wait), and when that was so.
         self._buckets: dict[str, tuple[float, float]] = {}
 
-    def enter(self, address: str, now: float) -> bool:
-        """Whether a connection from `address` may begin; "" (no address) has no bucket."""
+    def enter(self, address: str, now: float) -> float | None:
+        """After how many seconds the handshake of a connection from `address` may begin; None: it is refused. "" (no
+        address) has no rate.
+
+        Who waits holds a half-open place meanwhile, so that few can. A whole office behind one address may come at
+        once, when its switch is back: taking turns costs it a second, a refusal its patience.
+        """
         network = _network(address)
         if self._half_open.total() >= self._half_open_most:
-            return False
-        if network and (self._half_open[network] >= self._most_of_one or not self._take(network, now)):
-            return False
-        self._half_open[network] += 1
-        return True
+            return None
+        if network and self._half_open[network] >= self._most_of_one:
+            return None
+        wait_s = self._turn(network, now) if network else 0.0
+        if wait_s is not None:
+            self._half_open[network] += 1
+        return wait_s
 
     def leave(self, address: str) -> None:
         """A handshake that was let in has ended, well or not."""
@@ -48,14 +59,16 @@ class Turnstile:
         if not self._half_open[network]:
             del self._half_open[network]
 
-    def _take(self, network: str, now: float) -> bool:
-        left = self._tokens(network, now)
-        if left < 1:
-            return False
+    def _turn(self, network: str, now: float) -> float | None:
+        """Take a token, if need be one that is still to come: in how many seconds."""
+        left = self._tokens(network, now) - 1
+        wait_s = max(0.0, -left / self._per_s)
+        if wait_s > self._longest_wait_s:
+            return None
         if network not in self._buckets and len(self._buckets) >= MAX_ADDRESSES:
             self._forget(now)
-        self._buckets[network] = (left - 1, now)
-        return True
+        self._buckets[network] = (left, now)
+        return wait_s
 
     def _tokens(self, network: str, now: float) -> float:
         left, at = self._buckets.get(network, (float(self._burst), now))

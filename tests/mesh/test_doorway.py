@@ -117,14 +117,14 @@ def test_nobody_joins_inside_a_link(tmp_path: Path) -> None:
     invite = invite_of(far)
     knock = Knock(NodeKey.generate(), invite, "new")
     with pytest.raises(HandshakeFailed, match="stranger"):
-        far.door.responder(b"session").receive(knock.initiator().bytes_to_send())
+        far.door.responder(b"session").receive(knock.attempt()().bytes_to_send())
 
 
 def test_a_joiner_is_met_by_its_invite_and_is_nobody_yet(tmp_path: Path) -> None:
     far = node(tmp_path, "far")
     key = NodeKey.generate()
     knock = Knock(key, invite_of(far), "new")
-    here, there = shake(knock.initiator(), far.door.responder())
+    here, there = shake(knock.attempt()(), far.door.responder())
     assert knock.check(here.remote_payload, here.remote_static)[0] == far.key.id
     peer, described = far.door.check_join(there.remote_payload, there.remote_static)
     assert (peer, described.name, described.roles) == (key.id, "new", frozenset())

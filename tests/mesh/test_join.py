@@ -12,6 +12,7 @@ from random import Random
 import msgspec
 import pytest
 import trio
+import trio.testing
 
 from meshnode.config import Config, load
 from meshnode.errors import CertificateRefused, ConfigError, InviteRefused, SecretFileError, StartError
@@ -20,13 +21,13 @@ from meshnode.identity.certificates import read_membership
 from meshnode.keep.addresses import Remembered, load_addresses, save_addresses
 from meshnode.keep.home import Home
 from meshnode.mesh.inviter import Wish
-from meshnode.mesh.join import join_mesh
+from meshnode.mesh.join import join_mesh, join_with
 from meshnode.mesh.member import Member
 from meshnode.mesh.pipes import Pipes
 from meshnode.mesh.work import Work
 from meshnode.model.advert import Advert
 from meshnode.model.ids import NodeId
-from meshnode.net import Link, LinkStream, open_listeners
+from meshnode.net import Link, LinkStream, open_listeners, socket_stream
 
 
 @dataclass
@@ -69,6 +70,60 @@ async def test_an_invite_makes_a_member_that_knows_where_to_dial(tmp_path: Path)
         assert kept is not None and kept.mesh == joined.membership.mesh and kept.root_seed is None
         (known,) = load_addresses(home.addresses, kept.mesh.id)
         assert (known.id, known.addresses) == (studio.member.me, studio.member.addresses)
+
+
+async def test_a_whole_laboratory_behind_one_address_joins_at_once(tmp_path: Path) -> None:
+    async with running(tmp_path, "studio") as studio:
+
+        async def come(number: int) -> None:
+            token = studio.member.invite(Wish(600)).token
+            await join_mesh(Home(tmp_path / f"bench-{number}"), token, config(f"bench-{number}"))
+
+        async with trio.open_nursery() as nursery:
+            for number in range(24):
+                nursery.start_soon(come, number)
+
+
+@pytest.mark.parametrize(("silent", "joins"), [(0, True), (2, True), (3, False)])
+async def test_who_is_sent_away_without_a_word_tries_twice_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, silent: int, joins: bool
+) -> None:
+    monkeypatch.setattr("meshnode.mesh.join.PAUSES_S", (0.0, 0.0))
+    async with running(tmp_path, "studio") as studio:
+        invite = Invite.parse(studio.member.invite(Wish(600)).token, int(time.time()))
+        tries = 0
+
+        async def at_the_door(host: str, port: int) -> trio.abc.Stream:
+            nonlocal tries
+            tries += 1
+            near, far = trio.testing.memory_stream_pair()
+            if tries <= silent:
+                await far.aclose()
+                return near
+            return await socket_stream.connect(host, port)
+
+        joining = join_with(Home(tmp_path / "laptop"), invite.token(), config("laptop"), connect=at_the_door)
+        if joins:
+            assert (await joining).membership.mesh == studio.member.membership.mesh
+        else:
+            with pytest.raises(InviteRefused, match="no way in"):
+                await joining
+        assert tries == silent + joins
+
+
+async def test_a_closed_port_is_said_at_once(tmp_path: Path) -> None:
+    async with running(tmp_path, "studio") as studio:
+        token = studio.member.invite(Wish(600)).token
+    tries = 0
+
+    async def shut(host: str, port: int) -> trio.abc.Stream:
+        nonlocal tries
+        tries += 1
+        raise ConnectionRefusedError
+
+    with pytest.raises(InviteRefused, match="no way in"):
+        await join_with(Home(tmp_path / "laptop"), token, config("laptop"), connect=shut)
+    assert tries == 1
 
 
 async def test_an_invite_is_good_once(tmp_path: Path) -> None:

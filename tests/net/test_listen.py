@@ -117,6 +117,20 @@ async def test_who_knows_the_secret_and_is_refused_is_said_aloud_once_and_strang
     assert sorted(said) == ["debug", "debug", "warning"]
 
 
+async def test_all_machines_behind_one_address_may_come_at_once() -> None:
+    async with door() as (opened, _):
+        found = []
+
+        async def come() -> None:
+            found.append(await dial([opened.address], initiator, check, SECTION))
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(SECTION.handshake_burst + 8):
+                nursery.start_soon(come)
+        for each in found:
+            await trio.aclose_forcefully(each.stream)
+
+
 async def test_connections_beyond_the_half_open_limit_are_closed() -> None:
     async with door(replace(SECTION, half_open=1)) as (opened, _):
         port = int(opened.address.rpartition(":")[2])
