@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from meshnode.dispatch.clerk import LARGE_BYTES
+from meshnode.dispatch.wire import whole_ms
 from meshnode.errors import DecodeError, EvidenceRefused
 from meshnode.observe import log
 from meshnode.trust.claim import Claim, SignedClaim, Used
@@ -77,5 +78,6 @@ class Claims:
             digest = await trio.to_thread.run_sync(lambda: hashlib.sha256(body).digest())
         return Claim(
             owner=envelope.owner, job=envelope.id, attempt=envelope.attempt, route=envelope.route,
-            origin=bytes(envelope.origin), server=bytes(envelope.target), body=digest, at=int(self._wall()),
+            origin=bytes(envelope.origin), server=bytes(envelope.target), body=digest, tier=int(envelope.priority),
+            remaining_ms=whole_ms(envelope.remaining_s), at=int(self._wall()),
         )  # fmt: skip

@@ -13,14 +13,14 @@ from dataclasses import dataclass
 from meshnode.errors import DecodeError
 from meshnode.model.ids import NodeId
 from meshnode.model.job import Facts, Job, Label, Priority
-from meshnode.trust.claim import MAX_CHARACTERS
+from meshnode.trust.claim import MAX_CHARACTERS, MOST_MS
 
 Headers = list[tuple[str, str]]
 
 MAX_HOPS = 8
 """Longest path any node lets a job take (protocol.md §6)."""
 
-MAX_REMAINING_S = 86_400.0
+MAX_REMAINING_S = MOST_MS / 1000
 
 DONE = "meshnode-done"
 """Trailer of an answer that ended as its server meant it to; without it the answer was cut."""
@@ -154,8 +154,13 @@ def write(envelope: Envelope, me: NodeId) -> Headers:
     return headers
 
 
+def whole_ms(seconds: float) -> int:
+    """A time as it travels; what was read and is written again is never more."""
+    return max(0, int(min(seconds, MAX_REMAINING_S) * 1000))
+
+
 def _ms(seconds: float) -> str:
-    return str(max(0, int(min(seconds, MAX_REMAINING_S) * 1000)))
+    return str(whole_ms(seconds))
 
 
 def _seconds(ms: str | None) -> float | None:

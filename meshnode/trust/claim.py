@@ -1,9 +1,10 @@
 """Owner claims: an origin's signature that this one request is its owner's, for servers which it reaches over relays
 that can read, and could write, what they pass on. Pure.
 
-A claim holds for one attempt of one job with these bytes at one server, once and for minutes. Whose the origin is says
-its certificate, not the claim. Not for requests whose origin is at the other end of the link or the tunnel: that proves
-as much, and costs nothing. Counterpart: dispatch.claims, which makes and judges. protocol.md §1 and §6.
+A claim holds for one attempt of one job with these bytes at one server, in its tier and within its time, once and for
+minutes. Whose the origin is says its certificate, not the claim. Not for requests whose origin is at the other end of
+the link or the tunnel: that proves as much, and costs nothing. Counterpart: dispatch.claims, which makes and judges.
+protocol.md §1 and §6.
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ CLAIM_CONTEXT = b"meshnode owner claim 1\x00"
 LIFETIME_S = 300
 """To either side of when it was made: what clocks of members may be apart (identity.certificates)."""
 
+MOST_MS = 86_400_000
+"""A day: the longest that any job is given between nodes."""
+
 MAX_CLAIM_BYTES = 768
 """The longest names of ours make 640."""
 
@@ -36,7 +40,8 @@ MOST_SEEN = 8192
 
 
 class Claim(msgspec.Struct, frozen=True, forbid_unknown_fields=True, array_like=True):
-    """Whose request this is, and which one: `body` is the SHA-256 of its bytes. `at` is the origin's wall clock."""
+    """Whose request this is, and which one: `body` is the SHA-256 of its bytes. `tier` as model.job.Priority counts,
+    `remaining_ms` what the origin gives it, of which relays only take. `at` is the origin's wall clock."""
 
     owner: Annotated[str, Meta(min_length=1, max_length=64)]
     job: Annotated[str, Meta(min_length=1, max_length=128)]
@@ -45,6 +50,8 @@ class Claim(msgspec.Struct, frozen=True, forbid_unknown_fields=True, array_like=
     origin: Key
     server: Key
     body: Digest
+    tier: Annotated[int, Meta(ge=0, le=2)]
+    remaining_ms: Annotated[int, Meta(ge=0, le=MOST_MS)]
     at: WallTime
 
 
@@ -82,11 +89,15 @@ class SignedClaim(msgspec.Struct, frozen=True, forbid_unknown_fields=True, array
         return codec.decode(self.body, Claim, limit=MAX_CLAIM_BYTES)
 
     def check(self, expected: Claim) -> None:
-        """That `expected.origin` signed all of `expected`, but for the time, which is within LIFETIME_S of
-        `expected.at`. Raises EvidenceRefused, DecodeError."""
+        """That `expected.origin` signed all of `expected`, or gave it more time, within LIFETIME_S of `expected.at`.
+        Raises EvidenceRefused, DecodeError."""
         said = self.claim
         if (other := different(said, expected)) != "":
             raise EvidenceRefused(f"the owner claim is for another {other}")
+        if expected.remaining_ms > said.remaining_ms:
+            raise EvidenceRefused(
+                f"the owner claim gives it {said.remaining_ms} ms, and it comes with {expected.remaining_ms} ms"
+            )
         if abs(said.at - expected.at) > LIFETIME_S:
             raise EvidenceRefused(f"the owner claim was made {expected.at - said.at} s ago: is a clock wrong?")
         if not verified(expected.origin, CLAIM_CONTEXT + self.body, self.signature):
@@ -95,7 +106,7 @@ class SignedClaim(msgspec.Struct, frozen=True, forbid_unknown_fields=True, array
 
 def different(said: Claim, expected: Claim) -> str:
     """Which of its parts a claim says otherwise than its server knows; "" where they agree."""
-    names = ("owner", "job", "attempt", "route", "origin", "server", "body")
+    names = ("owner", "job", "attempt", "route", "origin", "server", "body", "tier")
     return ", ".join(name for name in names if getattr(said, name) != getattr(expected, name))
 
 

@@ -15,7 +15,7 @@ from meshnode.dispatch import remote
 from meshnode.dispatch.claims import Claims
 from meshnode.dispatch.wire import Envelope, envelope_of
 from meshnode.errors import BadRequest, NotShared
-from meshnode.model.job import Job, Privacy
+from meshnode.model.job import Job, Priority, Privacy
 from meshnode.trust.claim import LIFETIME_S
 from tests.kit.world import EVENT, LAST, Papers, ScriptedEngine, World, WorldNode, world
 
@@ -112,8 +112,25 @@ def put(**parts: Any) -> Change:
         (put(claim=""), False),
         (put(claim="AAAA"), False),
         (put(owner="bob"), False),
+        (put(priority=Priority.HIGH), False),
+        (put(priority=Priority.LOW), False),
+        (put(remaining_s=3600.0), False),
+        (put(remaining_s=5.0), True),
     ],
-    ids=["as it was made", "body", "job", "attempt", "route", "none", "nonsense", "owner"],
+    ids=[
+        "as it was made",
+        "body",
+        "job",
+        "attempt",
+        "route",
+        "none",
+        "nonsense",
+        "owner",
+        "higher",
+        "lower",
+        "longer",
+        "shorter",
+    ],
 )
 async def test_what_a_relay_makes_of_a_claim_is_the_relays(
     tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, change: Change, counts: bool

@@ -1,4 +1,5 @@
-"""Owner claims: for one attempt of one job with these bytes at one server, once, for minutes, and by its origin."""
+"""Owner claims: for one attempt of one job with these bytes at one server, as urgent and as long as its origin asked,
+once, for minutes, and by its origin."""
 
 from __future__ import annotations
 
@@ -8,10 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from meshnode.errors import DecodeError, EvidenceRefused
-from meshnode.trust.claim import LIFETIME_S, MAX_CHARACTERS, Claim, SignedClaim, Used, different
+from meshnode.trust.claim import LIFETIME_S, MAX_CHARACTERS, MOST_MS, Claim, SignedClaim, Used, different
 from tests.trust.people import NOW, ORIGIN, SERVER, STRANGER, sha
 
-CLAIM = Claim("ann", "job-1.abc", 1, "/v1/chat/completions", ORIGIN.public, SERVER.public, sha(b'{"model":"m"}'), NOW)
+CLAIM = Claim(
+    "ann", "job-1.abc", 1, "/v1/chat/completions", ORIGIN.public, SERVER.public, sha(b'{"model":"m"}'), 1, 60_000, NOW
+)  # fmt: skip
 OTHERS: dict[str, st.SearchStrategy[object]] = {
     "owner": st.text(min_size=1, max_size=64),
     "job": st.text(min_size=1, max_size=128),
@@ -20,6 +23,7 @@ OTHERS: dict[str, st.SearchStrategy[object]] = {
     "origin": st.binary(min_size=32, max_size=32),
     "server": st.binary(min_size=32, max_size=32),
     "body": st.binary(max_size=200).map(sha),
+    "tier": st.integers(0, 2),
 }
 
 
@@ -34,11 +38,22 @@ def test_a_claim_comes_back_from_its_header_and_holds() -> None:
 @given(st.data())
 @settings(deadline=None)
 def test_a_claim_moved_to_anything_else_is_refused(data: st.DataObject) -> None:
-    """To another body, job, attempt, route, server, owner or origin."""
+    """To another body, job, attempt, route, server, owner, origin or tier."""
     name = data.draw(st.sampled_from(sorted(OTHERS)))
     value = data.draw(OTHERS[name].filter(lambda other: other != getattr(CLAIM, name)))
     with pytest.raises(EvidenceRefused, match=f"for another {name}"):
         SignedClaim.sign(CLAIM, ORIGIN.sign).check(changed(**{name: value}))
+
+
+@given(st.integers(0, MOST_MS))
+@settings(deadline=None)
+def test_a_claim_holds_for_less_time_than_its_origin_gave_and_for_no_more(remaining_ms: int) -> None:
+    signed = SignedClaim.sign(CLAIM, ORIGIN.sign)
+    if remaining_ms <= CLAIM.remaining_ms:
+        signed.check(changed(remaining_ms=remaining_ms))
+    else:
+        with pytest.raises(EvidenceRefused, match=f"gives it 60000 ms, and it comes with {remaining_ms} ms"):
+            signed.check(changed(remaining_ms=remaining_ms))
 
 
 @given(st.integers(-(10**6), 10**6))
@@ -80,7 +95,9 @@ def test_a_header_that_is_none_is_refused(text: str) -> None:
 
 
 def test_the_largest_claim_fits_a_header() -> None:
-    largest = changed(owner="\U0001f600" * 64, job="j" * 128, route="r" * 128, attempt=100, at=2**40)
+    largest = changed(
+        owner="\U0001f600" * 64, job="j" * 128, route="r" * 128, attempt=100, tier=2, remaining_ms=MOST_MS, at=2**40
+    )
     header = SignedClaim.sign(largest, ORIGIN.sign).header
     assert len(header) <= MAX_CHARACTERS
     SignedClaim.of_header(header).check(largest)

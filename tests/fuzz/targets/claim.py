@@ -10,7 +10,9 @@ from meshnode.trust.claim import Claim, SignedClaim
 from tests.fuzz.kit import Draw, in_words, mutate
 from tests.trust.people import NOW, ORIGIN, SERVER, sha
 
-CLAIM = Claim("ann", "job-1.abc", 1, "/v1/chat/completions", ORIGIN.public, SERVER.public, sha(b"body"), NOW)
+CLAIM = Claim(
+    "ann", "job-1.abc", 1, "/v1/chat/completions", ORIGIN.public, SERVER.public, sha(b"body"), 1, 600_000, NOW
+)
 SIGNED = SignedClaim.sign(CLAIM, ORIGIN.sign)
 WIRE = codec.encode(SIGNED)
 

@@ -15,9 +15,23 @@ MUTANTS = (
     Mutant(
         rule="an owner claim is for the bytes that it was made for",
         file="trust/claim.py",
-        text='"origin", "server", "body")',
-        instead='"origin", "server")',
+        text='"server", "body", "tier")',
+        instead='"server", "tier")',
         tests=("tests/dispatch/test_claims.py",),
+    ),
+    Mutant(
+        rule="a relay does not lift a job above the tier that its owner asked for",
+        file="trust/claim.py",
+        text='"body", "tier")',
+        instead='"body")',
+        tests=("tests/trust/test_claim.py", "tests/dispatch/test_claims.py"),
+    ),
+    Mutant(
+        rule="a relay gives no job more time than its origin did",
+        file="trust/claim.py",
+        text="if expected.remaining_ms > said.remaining_ms:",
+        instead="if False:",
+        tests=("tests/trust/test_claim.py", "tests/dispatch/test_claims.py"),
     ),
     Mutant(
         rule="an owner claim counts once",
