@@ -54,8 +54,11 @@ class NodeProcess:
     quiet: tuple[str, ...] = ("--no-mdns",)
     """No test speaks on the network of the machine that runs it."""
 
-    def __init__(self, home: Path, *arguments: str, mesh: str = "none", level: str = "info") -> None:
+    def __init__(
+        self, home: Path, *arguments: str, mesh: str = "none", level: str = "info", program: Sequence[str] = MESHNODE
+    ) -> None:
         self.home = home
+        self._program = program
         self.mesh = mesh
         self.lines: list[dict[str, Any]] = []
         self.output = bytearray()
@@ -85,7 +88,17 @@ class NodeProcess:
         assert not self.runs
         if self not in self.started:
             self.started.append(self)
-        line = [*MESHNODE, "up", "--home", str(self.home), "--api", "127.0.0.1:0", "--mesh", self.mesh, *self.quiet]
+        line = [
+            *self._program,
+            "up",
+            "--home",
+            str(self.home),
+            "--api",
+            "127.0.0.1:0",
+            "--mesh",
+            self.mesh,
+            *self.quiet,
+        ]
         self.lines = []
         process = self._process = subprocess.Popen(
             [*line, "--log-format", "json", *self._arguments],
@@ -211,25 +224,29 @@ class Nodes:
         mesh: str = "none",
         config: str = "",
         before: Callable[[Path], None] | None = None,
+        owner: str = "",
+        program: Sequence[str] = MESHNODE,
     ) -> NodeProcess:
-        """Start a node that has joined. `config` is its config.toml; `before` may put more in its home."""
+        """Start a node that has joined. `config` is its config.toml; `before` may put more in its home; `owner` is
+        whose machine it is; `program` what runs in place of meshnode."""
         home = self.folder / name
         home.mkdir(mode=0o700)
         (home / "config.toml").write_text(config)
         if before is not None:
             before(home)
         if self._inviter is not None:
-            command("join", self.invite(), "--home", str(home))
-        node = NodeProcess(home, *(arguments or ("--engines", "none")), mesh=mesh, level=self._level)
+            command("join", self.invite(owner), "--home", str(home))
+        engines = arguments or ("--engines", "none")
+        node = NodeProcess(home, *engines, mesh=mesh, level=self._level, program=program)
         self._stack.enter_context(node)
         if self._inviter is None and mesh != "none":
             self._inviter = node
         return node
 
-    def invite(self) -> str:
+    def invite(self, owner: str = "") -> str:
         """A fresh token."""
         assert self._inviter is not None
-        return command("invite", "--home", str(self._inviter.home)).strip()
+        return command("invite", "--owner", owner, "--home", str(self._inviter.home)).strip()
 
     def __enter__(self) -> Self:
         return self
