@@ -27,7 +27,7 @@ def mode(path: Path) -> int:
 
 class TestWriting:
     @given(st.binary(max_size=5000))
-    @settings(deadline=None, max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(deadline=None, max_examples=30, suppress_health_check=list(HealthCheck))
     def test_what_was_written_is_read(self, tmp_path: Path, data: bytes) -> None:
         write_secret(tmp_path / "file", data)
         assert read_secret(tmp_path / "file") == data
