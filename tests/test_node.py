@@ -38,7 +38,7 @@ def settings(*urls: str, **node: Any) -> Config:
 
 async def get(node: Node, path: str) -> tuple[int, bytes]:
     def ask() -> tuple[int, bytes]:
-        connection = http.client.HTTPConnection("127.0.0.1", int(node.api.rpartition(":")[2]), timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", int(node.api.rpartition(":")[2]), timeout=PATIENCE_S)
         try:
             connection.request("GET", path)
             response = connection.getresponse()
@@ -54,7 +54,7 @@ def post(port: int, model: str, fake: dict[str, Any]) -> int | None:
     body = json.dumps(
         {"model": model, "messages": [{"role": "user", "content": "hi"}], **({"fake": fake} if fake else {})}
     )
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_S)
     try:
         connection.request("POST", "/v1/chat/completions", body, {"content-type": "application/json"})
         response = connection.getresponse()
@@ -86,6 +86,8 @@ async def test_a_program_asks_and_reads_streams(tmp_path: Path, engine: FakeEngi
 async def test_its_advert_tells_how_fast_its_engine_was_measured(tmp_path: Path, engine: FakeEngine) -> None:
     config = settings(engine.url)
     config = dataclasses.replace(config, gossip=dataclasses.replace(config.gossip, refresh_s=1.0))
+    # Each token comes by itself, however late it is read.
+    engine.behaviour = Behaviour(token_s=0.01)
     async with Node(config, home=tmp_path / "home") as node:
         await node.engines_settled()
         (model,) = node.models()
@@ -272,7 +274,7 @@ async def test_a_streamed_request_that_waits_is_told_its_place(tmp_path: Path, n
 
     def first_words(port: int, model: str) -> bytes:
         body = json.dumps({"model": model, "stream": True, "messages": [{"role": "user", "content": "hi"}]})
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_S)
         connection.request("POST", "/v1/chat/completions", body, {"content-type": "application/json"})
         try:
             return connection.getresponse().readline()

@@ -18,6 +18,7 @@ import pytest
 
 from benchmarks.build import BenchError, Tools, compiler, tools
 from benchmarks.child import running
+from tests.kit.waiting import PATIENCE_S
 
 pytestmark = [
     pytest.mark.real,
@@ -34,12 +35,12 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Tools:
 def engine(programs: Tools, tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     directory = tmp_path_factory.mktemp("engine")
     with running("engine", [str(programs.engine)], directory, dict(os.environ)) as child:
-        yield int(child.wait_ready(30)["port"])
+        yield int(child.wait_ready(PATIENCE_S)["port"])
 
 
 @contextmanager
 def connected(port: int) -> Iterator[http.client.HTTPConnection]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_S)
     try:
         yield connection
     finally:
@@ -61,9 +62,11 @@ def events(body: bytes) -> list[Any]:
 
 
 def load(programs: Tools, port: int, *arguments: str) -> dict[str, Any]:
-    """Ends by --requests or by errors; the seconds are only the longest it may take."""
-    command = [str(programs.load), "--port", str(port), "--warmup", "0", "--seconds", "60", *arguments]
-    said: dict[str, Any] = json.loads(subprocess.run(command, capture_output=True, check=True, timeout=90).stdout)
+    """Ends by --requests or by a thousand errors; the seconds are only the longest it may take."""
+    command = [str(programs.load), "--port", str(port), "--warmup", "0", "--seconds", str(PATIENCE_S), *arguments]
+    said: dict[str, Any] = json.loads(
+        subprocess.run(command, capture_output=True, check=True, timeout=2 * PATIENCE_S).stdout
+    )
     return said
 
 
@@ -109,7 +112,7 @@ def test_a_stream_has_every_token_once_and_an_end(engine: int, rate: str) -> Non
 def test_a_request_may_come_in_pieces_and_two_at_once(engine: int) -> None:
     one = b'POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 17\r\n\r\n{"stream": false}'
     last = one.replace(b"Host: x", b"Connection: close")
-    with socket.create_connection(("127.0.0.1", engine), timeout=30) as connection:
+    with socket.create_connection(("127.0.0.1", engine), timeout=PATIENCE_S) as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for cut in range(0, len(one), 7):
             connection.sendall(one[cut : cut + 7])
@@ -203,7 +206,7 @@ def test_events_are_counted_whatever_the_cuts(programs: Tools, step: int, size: 
 )
 def test_what_is_no_whole_answer_is_an_error(programs: Tools, answer: bytes, reason: str) -> None:
     with server(answer, 100_000) as port:
-        said = load(programs, port, "--mode", "flat", "--seconds", "0.2")
+        said = load(programs, port, "--mode", "flat")
     assert said["errors"] > 0
     assert said["total_requests"] == 0
     assert reason in said["first_error"]
@@ -212,7 +215,7 @@ def test_what_is_no_whole_answer_is_an_error(programs: Tools, answer: bytes, rea
 def test_a_server_that_is_not_there_is_an_error(programs: Tools) -> None:
     with socket.create_server(("127.0.0.1", 0)) as gone:
         port = gone.getsockname()[1]
-    said = load(programs, port, "--seconds", "0.1")
+    said = load(programs, port)
     assert said["errors"] > 0
     assert "refused" in said["first_error"]
 

@@ -7,6 +7,7 @@ import pytest
 from meshnode.cli.daemon import Daemon, NotRunning, refusal
 from meshnode.errors import LinkClosed, ModelNotFound, Overloaded, RequestError, Unauthorized
 from tests.cli.conftest import FakeDaemon
+from tests.kit.waiting import PATIENCE_S
 
 
 def test_nobody_listening_is_not_running() -> None:
@@ -36,7 +37,7 @@ def test_a_host_without_an_address_is_named(monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_server_that_hangs_up_is_a_closed_link() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         daemon = Daemon(f"http://127.0.0.1:{listener.getsockname()[1]}")
-        listener.settimeout(5)
+        listener.settimeout(PATIENCE_S)
 
         from threading import Thread
 

@@ -22,6 +22,7 @@ from meshnode.config.mesh import MeshSection
 from meshnode.mesh.discover import GOODBYE_S, LOOK_S, QUEUE, SILENCE_S, Discovery, Listening, System
 from meshnode.mesh.interfaces import Confinement, Interface, Kind
 from meshnode.mesh.records import Post, mesh_hash
+from tests.kit.waiting import PATIENCE_S
 
 
 def interface(name: str, kind: Kind, *told: str) -> Interface:
@@ -321,7 +322,7 @@ NAMESPACES = pytest.mark.skipif(
 
 
 def ip(*words: str) -> None:
-    subprocess.run(["ip", *words], check=True, capture_output=True, timeout=10)
+    subprocess.run(["ip", *words], check=True, capture_output=True, timeout=PATIENCE_S)
 
 
 class Lan:
@@ -347,7 +348,7 @@ class Lan:
             child.kill()
             child.communicate()
         for end in self.ends:
-            subprocess.run(["ip", "netns", "delete", end], capture_output=True, timeout=10, check=False)
+            subprocess.run(["ip", "netns", "delete", end], capture_output=True, timeout=PATIENCE_S, check=False)
 
     def run(self, end: int, *command: str) -> subprocess.Popen[str]:
         environ = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
@@ -388,7 +389,7 @@ def end(child: subprocess.Popen[str]) -> None:
     child.stdin.write("\n")
     child.stdin.flush()
     until(child, "left")
-    assert child.wait(timeout=10) == 0
+    assert child.wait(PATIENCE_S) == 0
 
 
 @pytest.mark.real
@@ -461,7 +462,7 @@ def test_who_asks_at_a_public_address_gets_no_answer(lan: Lan) -> None:
     until(node, "heard 10.77.0.2:7002")
     until(other, "heard 10.77.0.1:7001")
     end(other)
-    until(lan.run(1, "-c", ASK, "10.77.0.1", "10"), "answer")
+    until(lan.run(1, "-c", ASK, "10.77.0.1", str(PATIENCE_S)), "answer")
     until(lan.run(1, "-c", ASK, "203.0.113.1", "1"), "silence")
     end(node)
 

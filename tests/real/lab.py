@@ -22,7 +22,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, ParamSpec, Self, TypeVar
 
-from tests.real.kit import EngineThread, NodeProcess, command
+from tests.real.kit import PATIENCE_S, EngineThread, NodeProcess, command
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -50,7 +50,7 @@ def ip(*arguments: str) -> str:
 
 def run(*line: str) -> str:
     """What a command printed; it must have succeeded."""
-    ran = subprocess.run(line, capture_output=True, timeout=10, check=False)
+    ran = subprocess.run(line, capture_output=True, timeout=PATIENCE_S, check=False)
     assert ran.returncode == 0, f"{' '.join(line)}: {ran.stderr.decode().strip()}"
     return ran.stdout.decode()
 

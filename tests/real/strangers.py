@@ -14,6 +14,8 @@ import secrets
 import socket
 import sys
 
+from tests.kit.waiting import PATIENCE_S
+
 SAID = (
     b"",
     b"\x00",
@@ -32,7 +34,7 @@ SAID = (
 def knock(host: str, port: int, said: bytes) -> int:
     """Bytes that came back."""
     heard = 0
-    with socket.create_connection((host, port), timeout=30.0) as stranger, contextlib.suppress(ConnectionError):
+    with socket.create_connection((host, port), timeout=PATIENCE_S) as stranger, contextlib.suppress(ConnectionError):
         stranger.sendall(said)
         with contextlib.suppress(OSError):
             # Reset already.

@@ -16,11 +16,11 @@ import pytest
 import trio
 
 from meshnode.testing import Behaviour, FakeEngine
+from tests.kit.waiting import PATIENCE_S
 
 pytestmark = pytest.mark.real
 
 MESHNODE = [sys.executable, "-m", "meshnode"]
-PATIENCE_S = 60
 ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("MESHNODE_")}
 
 
