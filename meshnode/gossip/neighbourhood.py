@@ -106,7 +106,9 @@ class Neighbourhood:
         standing = {peer: self._standing(peer, links[peer], now) for peer in self.staying if peer in links}
         spare = self.views.spare(self.staying)
         exchanged = self._exchanged(standing) if spare else []
-        closed = [*self._cooled(standing, now), *exchanged, *self._too_many(standing)]
+        closed = [*self._cooled(standing, now), *exchanged]
+        # What goes already is none too many: without this a link could be named twice, and another go in its place.
+        closed += self._too_many({peer: one for peer, one in standing.items() if peer not in closed})
         for peer in closed:
             self.leaving.add(peer)
             self.views.parted(peer, now)
