@@ -6,8 +6,8 @@ ways (tree.py).
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
-from typing import NamedTuple
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any, NamedTuple
 
 from meshnode.model.advert import Advert
 from meshnode.model.ids import NodeId
@@ -25,83 +25,128 @@ class Changes(NamedTuple):
 
 
 class Links:
-    """Nodes by index, in the order of their ids, and where each that forwards can go on to: index of the neighbour and
-    round trip in seconds. Of two advertised round trips the larger counts: claiming to be near must not attract
-    traffic."""
+    """Nodes by place, at first in the order of their ids, and where each that forwards can go on to: the neighbour's
+    place and the round trip in seconds. Of two advertised round trips the larger counts: claiming to be near must not
+    attract traffic.
+
+    A node keeps its place while the view knows it; the place of one that is gone is another's from the next view on.
+    """
 
     def __init__(self, view: View, exclude: Collection[NodeId] = ()) -> None:
-        self.nodes = sorted({view.me, *view.adverts, *view.links}.difference(exclude) | {view.me})
-        self.index = {node: place for place, node in enumerate(self.nodes)}
-        self.me = self.index[view.me]
+        self.nodes: list[NodeId] = []
+        self.index: dict[NodeId, int] = {}
+        self.onward: list[dict[int, float]] = []
+        self._heard: list[dict[bytes, int]] = []
+        self._relays: list[bool] = []
+        self._free: list[int] = []
+        self._left: list[NodeId] = []
         self._view = view
-        self._heard: list[dict[bytes, int]] = [{} for _ in self.nodes]
-        self._relays = [False] * len(self.nodes)
+        self._exclude = frozenset(exclude).difference((view.me,))
+        for node in sorted({view.me, *view.adverts, *view.links}.difference(self._exclude)):
+            self._join(node)
+        self.me = self.index[view.me]
         for node, advert in view.adverts.items():
             if node in self.index and node != view.me:
-                self._hear(self.index[node], advert)
-        self.onward = [self._from(place) for place in range(len(self.nodes))]
+                self._note(self.index[node], advert)
+        for here, onward in enumerate(self.onward):
+            for there in self._near(view.links if here == self.me else self._heard[here]):
+                if (rtt_s := self._round_trip_s(here, there)) is not None:
+                    onward[there] = rtt_s
 
     def follow(self, view: View) -> Changes | None:
-        """Take in what changed since the last view; None where there are other nodes than in it."""
+        """Take in what changed since the last view; None where that was another node's."""
         before, self._view = self._view, view
-        if view.me != before.me or view.adverts.keys() != before.adverts.keys():
+        if view.me != before.me:
             return None
-        if not view.links.keys() <= self.index.keys():
-            return None
-        touched = {self.me} if view.links != before.links else set()
-        for node, advert in view.adverts.items():
-            # Most are the same object; only who really changed is looked at, and nobody's own word of this node.
-            if advert is not (old := before.adverts[node]) and node != view.me and not _says_same(old, advert):
-                place = self.index[node]
-                touched.add(place)
-                touched.update(self._near(self._heard[place]))
-                self._hear(place, advert)
-                touched.update(self._near(self._heard[place]))
-        return self._compare(touched)
+        was = before.adverts.get
+        # Most are the same object; only who really changed is looked at.
+        changed = [(node, old, advert) for node, advert in view.adverts.items() if advert is not (old := was(node))]
+        fresh = [node for node, old, _ in changed if old is None]
+        here_still = len(view.adverts) - len(fresh)
+        gone = before.adverts.keys() - view.adverts.keys() if here_still < len(before.adverts) else frozenset()
+        self._settle({*fresh, *view.links}, {*gone, *before.links})
+        doubtful: set[Edge] = set()
+        for node in gone:
+            doubtful |= self._hear(node, None)
+        for node, old, advert in changed:
+            if old is None or not _says_same(old, advert):
+                doubtful |= self._hear(node, advert)
+        own = {node for node, _ in before.links.items() ^ view.links.items()}
+        return self._compare(doubtful.union((self.me, there) for there in self._near(own)))
 
     def toward(self, place: int) -> list[tuple[int, float]]:
         """Who can pass a job on to that node, and the round trip."""
         near = {*self._near(self._heard[place]), self.me}
-        return [(other, rtt_s) for other in near for there, rtt_s in self.onward[other] if there == place]
+        return [(other, self.onward[other][place]) for other in near if place in self.onward[other]]
 
-    def _compare(self, touched: Iterable[int]) -> Changes:
+    def _settle(self, here: set[NodeId], perhaps: set[NodeId]) -> None:
+        """Give whoever is new a place, and the places of those that were gone before to others: until now their ways
+        had to be told from them. `perhaps`: who may have left."""
+        self._free.extend(map(self.index.pop, self._left))
+        view = self._view
+        self._left = [node for node in perhaps.intersection(self.index) if not _knows(view, node)]
+        for node in sorted(here.difference(self.index, self._exclude)):
+            self._join(node)
+
+    def _join(self, node: NodeId) -> None:
+        if self._free:
+            self.index[node] = place = self._free.pop()
+            self.nodes[place] = node
+            return
+        self.index[node] = len(self.nodes)
+        self.nodes.append(node)
+        self.onward.append({})
+        self._heard.append({})
+        self._relays.append(False)
+
+    def _hear(self, node: NodeId, advert: Advert | None) -> set[Edge]:
+        """What a node says of its links, or nothing any more; the edges that may be others now. What others hear from
+        this node itself does not count here."""
+        place = self.index.get(node)
+        if place is None or place == self.me:
+            return set()
+        old, relayed = self._heard[place], self._relays[place]
+        self._note(place, advert)
+        new = self._heard[place]
+        words = old.items() ^ new.items() if relayed == self._relays[place] else old.items() | new.items()
+        near = self._near({other for other, _ in words})
+        return {edge for other in near for edge in ((place, other), (other, place))}
+
+    def _note(self, place: int, advert: Advert | None) -> None:
+        known = None if advert is None or advert.gone else advert
+        self._heard[place] = {one.id: one.rtt_ms for one in known.neighbours} if known is not None else {}
+        self._relays[place] = known is not None and known.relay and not known.draining
+
+    def _near(self, nodes: Iterable[bytes]) -> list[int]:
+        """Places of those that are known."""
+        index: Mapping[Any, int] = self.index  # ids hash as their bytes
+        return [index[node] for node in nodes if node in index]
+
+    def _round_trip_s(self, here: int, there: int) -> float | None:
+        """Of the edge between them; None if there is none."""
+        if here == self.me:
+            return self._view.links.get(self.nodes[there])
+        there_ms = self._heard[here].get(self.nodes[there]) if self._relays[here] else None
+        back_ms = self._heard[there].get(self.nodes[here])
+        return None if there_ms is None or back_ms is None or here == there else max(there_ms, back_ms) / 1000
+
+    def _compare(self, doubtful: Iterable[Edge]) -> Changes:
         lost: list[Edge] = []
         gained: list[Edge] = []
-        for place in touched:
-            old, new = dict(self.onward[place]), self._from(place)
-            self.onward[place] = new
-            for other, rtt_s in new:
-                before_s = old.pop(other, None)
-                if before_s is None or rtt_s < before_s:
-                    gained.append((place, other))
-                elif rtt_s > before_s:
-                    lost.append((place, other))
-                    gained.append((place, other))
-            lost.extend((place, other) for other in old)
+        for edge in doubtful:
+            here, there = edge
+            before_s, now_s = self.onward[here].pop(there, None), self._round_trip_s(here, there)
+            if now_s is not None:
+                self.onward[here][there] = now_s
+            if before_s is not None and (now_s is None or now_s > before_s):
+                lost.append(edge)
+            if now_s is not None and (before_s is None or now_s != before_s):
+                gained.append(edge)
         return Changes(lost, gained)
 
-    def _hear(self, place: int, advert: Advert) -> None:
-        self._heard[place] = {} if advert.gone else {one.id: one.rtt_ms for one in advert.neighbours}
-        self._relays[place] = advert.relay and not advert.draining
 
-    def _near(self, heard: dict[bytes, int]) -> list[int]:
-        """Indices of those it tells of."""
-        return [self.index[node] for node in heard if node in self.index]  # type: ignore[index]  # ids hash as bytes
-
-    def _from(self, place: int) -> list[tuple[int, float]]:
-        index = self.index
-        if place == self.me:
-            return [(index[node], rtt_s) for node, rtt_s in self._view.links.items() if node in index]
-        if not self._relays[place]:
-            return []
-        node = self.nodes[place]
-        found: list[tuple[int, float]] = []
-        for other, rtt_ms in self._heard[place].items():
-            there = index.get(other)  # type: ignore[call-overload]  # ids hash as their bytes
-            back_ms = self._heard[there].get(node) if there is not None and there != place else None
-            if back_ms is not None:
-                found.append((there, max(rtt_ms, back_ms) / 1000))
-        return found
+def _knows(view: View, node: NodeId) -> bool:
+    return node == view.me or node in view.adverts or node in view.links
 
 
 def _says_same(one: Advert, other: Advert) -> bool:

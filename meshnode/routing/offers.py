@@ -6,8 +6,9 @@ Made once a view, read by every decision. Not for who may serve (eligible) nor f
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from meshnode.config.routing import RoutingSection
 from meshnode.model.advert import Advert, ModelOffer
@@ -89,7 +90,9 @@ class Offers:
             self._continue(before, changed)
             return
         for node, advert in sorted(view.adverts.items()):
-            self._of[node] = found = self._told.candidates(node, advert)
+            found = self._told.candidates(node, advert)
+            if found:
+                self._of[node] = found
             for one in found:
                 self.by_name.setdefault(one.name, []).append(one)
 
@@ -108,23 +111,26 @@ class Offers:
         return both
 
     def _changed(self, view: View, tree: Tree) -> frozenset[NodeId] | None:
-        """Nodes that offer something else in the next view, or look otherwise from here; None where it may be all."""
+        """Nodes that offer something else in the next view, or look otherwise from here, and those that are gone; None
+        where it may be all."""
         old = self._view
-        if tree is not self._tree or view.adverts.keys() != old.adverts.keys():
-            return None
-        if (view.pinned, view.postures, view.weights) != (old.pinned, old.postures, old.weights):
-            return None
-        moved = tree.changed_since(self._version)
+        moved = tree.changed_since(self._version) if tree is self._tree else None
         if moved is None:
             return None
-        return moved.union(node for node, advert in view.adverts.items() if advert is not old.adverts[node])
+        was = old.adverts.get
+        news = [node for node, advert in view.adverts.items() if advert is not was(node)]
+        gone = old.adverts.keys() - view.adverts.keys()
+        verified = _differing(old.postures, view.postures) | _differing(old.weights, view.weights)
+        return moved.union(news, gone, verified, old.pinned ^ view.pinned)
 
     def _continue(self, before: Offers, changed: frozenset[NodeId]) -> None:
         self.by_name, self._of = dict(before.by_name), before._of
         fresh: set[str] = set()
-        for node in changed & self._view.adverts.keys():
-            had, has = self._of.get(node, ()), self._told.candidates(node, self._view.adverts[node])
-            self._of[node] = has
+        for node in changed:
+            advert = self._view.adverts.get(node)
+            had, has = self._of.pop(node, ()), self._told.candidates(node, advert) if advert is not None else ()
+            if has:
+                self._of[node] = has
             for name in {one.name for one in (*had, *has)}:
                 if name not in fresh:
                     fresh.add(name)
@@ -138,6 +144,10 @@ class Offers:
                 del self.by_name[name]
         kept = before._both.items()
         self._both = {name: both for name, both in kept if fresh.isdisjoint((name, _other_spelling(name)))}
+
+
+def _differing(one: Mapping[NodeId, Any], other: Mapping[NodeId, Any]) -> set[NodeId]:
+    return {node for node, _ in one.items() ^ other.items()} if one is not other else set()
 
 
 def _other_spelling(model: str) -> str:

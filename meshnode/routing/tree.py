@@ -1,4 +1,4 @@
-"""The cheapest ways from this node to every other, mended as links come and go. Pure; protocol.md §6.
+"""The cheapest ways from this node to every other, mended as nodes and links come and go. Pure; protocol.md §6.
 
 Searched once, in 7 ms for a thousand nodes; then a change costs as much as the part of the ways that it concerns.
 Counterparts: links.py (the graph), path.py (which tree holds for a view).
@@ -7,7 +7,7 @@ Counterparts: links.py (the graph), path.py (which tree holds for a view).
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from heapq import heapify, heappop, heappush
 from typing import NamedTuple
 
@@ -20,6 +20,10 @@ MOST_HOPS = 8
 
 MENDED = 64
 """Changes of which is remembered whose ways they changed."""
+
+MUCH = 256
+"""Of more edges that changed at once, and more than one for four nodes, all is searched anew: mending would take up to
+four times as long."""
 
 _Label = tuple[float, int, int, "_Label | None"]
 """Cost in seconds, hops, index of the node, and the label it was reached from."""
@@ -49,17 +53,22 @@ class Tree:
         self._search()
 
     def follow(self, view: View) -> bool:
-        """Become the tree of `view`, which has come after the last; False where a new one has to be made, since there
-        are other nodes."""
+        """Become the tree of `view`, which has come after the last; False where a new one has to be made, since it is
+        another node's."""
         changes = self._links.follow(view)
         if changes is None:
             return False
-        if changes.lost or changes.gained:
+        self._labels.extend([] for _ in range(len(self._links.nodes) - len(self._labels)))
+        many = len(changes.lost) + len(changes.gained)
+        if many > max(MUCH, len(self._labels) // 4):
+            self._search_anew()
+        elif many:
             self._mend(changes)
         return True
 
     def changed_since(self, version: int) -> frozenset[NodeId] | None:
-        """The nodes to which ways are others than in that version; None where that is too long ago."""
+        """The nodes to which ways are others than in that version, also those that are gone; None where that may be all
+        or is too long ago."""
         many = self.version - version
         if many > len(self._mended) or many < 0:
             return None
@@ -116,7 +125,7 @@ class Tree:
             hops += 1
             if node != me:
                 cost += self._penalty_s
-            for neighbour, rtt_s in edges[node]:
+            for neighbour, rtt_s in edges[node].items():
                 further = cost + rtt_s
                 best_cost, best_hops = offered[neighbour]
                 if neighbour == me or hops >= settled[neighbour] or (further >= best_cost and hops >= best_hops):
@@ -125,17 +134,21 @@ class Tree:
                     offered[neighbour] = (further, hops)
                 heappush(heap, (further, hops, neighbour, label))
 
+    def _search_anew(self) -> None:
+        self._labels = [[] for _ in self._links.nodes]
+        self._cheapest.clear()
+        self._mended.clear()
+        self.version += 1
+        self._search()
+
     def _mend(self, changes: Changes) -> None:
         """Drop what led over lost edges, and let what is left spread over new ones and into the gaps (after Ramalingam
         and Reps, 1996)."""
         touched = self._cut(changes.lost)
-        heap: list[_Label] = []
-        for place in touched:
-            for other, rtt_s in self._links.toward(place):
-                heap.extend(self._over(other, place, rtt_s))
+        heap = [offer for place in touched for offer in self._best_for(place)]
         for here, there in changes.gained:
-            rtt_s = next(rtt_s for other, rtt_s in self._links.onward[here] if other == there)
-            heap.extend(self._over(here, there, rtt_s))
+            rtt_s = self._links.onward[here][there]
+            heap.extend(offer for one in self._labels[here] if (offer := self._over(one, there, rtt_s)) is not None)
         self._spread(heap, touched)
         nodes = frozenset(self._links.nodes[place] for place in touched)
         for node in nodes:
@@ -150,53 +163,87 @@ class Tree:
         for here, there in lost:
             gone.setdefault(here, set()).add(there)
         doomed = [one for here in gone for there in gone[here] for one in self._labels[there] if _came_from(one, here)]
+        self._drop(doomed, touched, gone)
+        return touched
+
+    def _drop(self, doomed: list[_Label], touched: set[int], gone: Mapping[int, set[int]]) -> None:
+        """Drop labels and all that came from them, over edges that there are and those that are `gone`."""
+        labels, onward = self._labels, self._links.onward
         while doomed:
             label = doomed.pop()
             place = label[2]
-            if not self._holds(label):
+            left = [one for one in labels[place] if one is not label]
+            if len(left) == len(labels[place]):
                 continue
-            self._labels[place] = [one for one in self._labels[place] if one is not label]
+            labels[place] = left
             touched.add(place)
-            near = gone.get(place, set()).union(other for other, _ in self._links.onward[place])
-            doomed.extend(one for other in near for one in self._labels[other] if one[3] is label)
-        return touched
+            for other in (*gone.get(place, ()), *onward[place]):
+                for one in labels[other]:
+                    if one[3] is label:
+                        doomed.append(one)
 
-    def _holds(self, label: _Label) -> bool:
-        return any(one is label for one in self._labels[label[2]])
-
-    def _over(self, here: int, there: int, rtt_s: float) -> list[_Label]:
-        """What the labels of one node offer its neighbour."""
-        me = self._links.me
-        if there == me:
-            return []
-        penalty_s = 0.0 if here == me else self._penalty_s
-        return [
-            (one[0] + penalty_s + rtt_s, one[1] + 1, there, one) for one in self._labels[here] if one[1] < MOST_HOPS
+    def _best_for(self, place: int) -> list[_Label]:
+        """What all neighbours of a node offer it, without what another offer beats."""
+        offers = [
+            offer
+            for other, rtt_s in self._links.toward(place)
+            for one in self._labels[other]
+            if (offer := self._over(one, place, rtt_s)) is not None
         ]
+        offers.sort()
+        best: list[_Label] = []
+        for offer in offers:
+            if not best or offer[1] < best[-1][1]:
+                best.append(offer)
+        return best
+
+    def _over(self, label: _Label, there: int, rtt_s: float) -> _Label | None:
+        """What a label offers a neighbour."""
+        cost, hops, place, _ = label
+        if there == self._links.me or hops >= MOST_HOPS:
+            return None
+        if place != self._links.me:
+            cost += self._penalty_s
+        return cost + rtt_s, hops + 1, there, label
 
     def _spread(self, heap: list[_Label], touched: set[int]) -> None:
-        """Dijkstra again, among labels that are there: a better one takes the place of those that it beats."""
+        """Dijkstra again, among labels that are there: a better one takes the place of those that it beats, and what
+        came from these goes with them, since as good or better will come from it."""
+        labels, onward, me = self._labels, self._links.onward, self._links.me
         heapify(heap)
         while heap:
             label = heappop(heap)
             cost, hops, place, parent = label
-            # One whose own way was beaten may still be as good as this, by rounding: it must not stay.
-            labels = [one for one in self._labels[place] if one[3] is None or self._holds(one[3])]
-            if any(one[0] <= cost and one[1] <= hops for one in labels):
+            if _beaten(labels[place], cost, hops) or (parent is not None and not self._holds(parent)):
                 continue
-            if parent is None or not self._holds(parent):
-                continue  # beaten meanwhile, by one that offers more
-            kept = [one for one in labels if one[0] < cost or one[1] < hops]
-            self._labels[place] = sorted([*kept, label], key=lambda one: one[:2])
+            beaten = [one for one in labels[place] if one[0] >= cost and one[1] >= hops]
+            if beaten:
+                self._drop(beaten, touched, {})
+            # Whoever is cheaper needs more hops, and whoever needs fewer costs more.
+            at = sum(one[0] < cost for one in labels[place])
+            labels[place] = [*labels[place][:at], label, *labels[place][at:]]
             touched.add(place)
-            for neighbour, rtt_s in self._links.onward[place]:
-                for offer in self._over_from(label, neighbour, rtt_s):
-                    heappush(heap, offer)
+            if hops == MOST_HOPS:
+                continue
+            hops += 1
+            cost += self._penalty_s
+            for neighbour, rtt_s in onward[place].items():
+                if neighbour != me and not _beaten(labels[neighbour], cost + rtt_s, hops):
+                    heappush(heap, (cost + rtt_s, hops, neighbour, label))
 
-    def _over_from(self, label: _Label, there: int, rtt_s: float) -> list[_Label]:
-        if there == self._links.me or label[1] >= MOST_HOPS:
-            return []
-        return [(label[0] + self._penalty_s + rtt_s, label[1] + 1, there, label)]
+    def _holds(self, label: _Label) -> bool:
+        for one in self._labels[label[2]]:  # noqa: SIM110
+            if one is label:
+                return True
+        return False
+
+
+def _beaten(labels: list[_Label], cost_s: float, hops: int) -> bool:
+    # A loop, since a generator would take most of the time of a search.
+    for one in labels:  # noqa: SIM110
+        if one[0] <= cost_s and one[1] <= hops:
+            return True
+    return False
 
 
 def _came_from(label: _Label, place: int) -> bool:

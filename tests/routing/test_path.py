@@ -149,12 +149,13 @@ def test_a_tombstone_relays_nothing() -> None:
     assert Tree(view, PENALTY_S).reach(node(2)) is None
 
 
-def test_the_tree_is_kept_until_there_are_other_nodes() -> None:
+def test_the_tree_is_kept_and_follows_the_views() -> None:
     paths = Paths(PENALTY_S)
     view = mesh([(0, 1, 5)])
     tree = paths.tree(view)
     assert paths.tree(dataclasses.replace(view)) is tree
-    assert paths.tree(mesh([(0, 1, 5), (1, 2, 5)])) is not tree
+    assert paths.tree(mesh([(0, 1, 5), (1, 2, 5)])) is tree
+    assert tree.reach(node(2)) is not None
 
 
 def test_views_without_a_number_are_never_mixed_up() -> None:

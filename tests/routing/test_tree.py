@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from meshnode.model.view import View
 from meshnode.routing import Tree
-from meshnode.routing.tree import MENDED, MOST_HOPS
+from meshnode.routing.tree import MENDED, MOST_HOPS, MUCH
 from tests.routing.build import ME, mesh, node, offer
 
 PENALTY_S = 0.02
@@ -29,19 +29,24 @@ changes = st.lists(
         st.tuples(st.just("link"), st.sampled_from(PAIRS), st.one_of(st.none(), st.integers(0, 40))),
         st.tuples(st.just("one side"), st.permutations(range(NODES)).map(lambda two: tuple(two[:2])), st.none()),
         st.tuples(st.sampled_from(["relay", "draining", "loaded"]), st.integers(1, NODES - 1), st.booleans()),
+        st.tuples(st.sampled_from(["here", "heard of", "tombstone"]), st.integers(1, NODES - 1), st.booleans()),
     ),
     min_size=1,
     max_size=12,
 )
+"""What becomes of links and nodes: "here": it comes or goes with its links; "heard of": its advert does, while others
+go on telling of it, and a link of this node's own may be up."""
 
 
 class Story:
     """A mesh as it changes."""
 
-    def __init__(self, links: dict[tuple[int, int], int]) -> None:
-        self.links = dict(links)
+    def __init__(self, links: dict[tuple[int, int], int], many: int = NODES) -> None:
+        self.links, self.many = dict(links), many
         self.deaf: set[tuple[int, int]] = set()
-        self.fields: dict[int, dict[str, Any]] = {number: {} for number in range(NODES)}
+        self.away: set[int] = set()
+        self.unheard: set[int] = set()
+        self.fields: dict[int, dict[str, Any]] = {number: {} for number in range(many)}
 
     def change(self, what: str, which: Any, value: Any) -> None:
         if what == "link" and value is None:
@@ -50,26 +55,35 @@ class Story:
             self.links[which] = value
         elif what == "one side":
             self.deaf ^= {which}
+        elif what in ("here", "heard of"):
+            nodes = self.away if what == "here" else self.unheard
+            nodes.discard(which) if value else nodes.add(which)
+        elif what == "tombstone":
+            self.fields[which]["gone"] = value
         elif what == "loaded":
             self.fields[which]["models"] = (offer(loaded=value),)
         else:
             self.fields[which][what] = value
 
     def view(self, before: View | None) -> View:
-        made = mesh([(a, b, ms) for (a, b), ms in self.links.items()], NODES, self.fields)
+        up = [(a, b, ms) for (a, b), ms in self.links.items() if self.away.isdisjoint((a, b))]
+        made = mesh(up, self.many, self.fields)
         adverts = dict(made.adverts)
-        for number in range(NODES):
+        for number in range(self.many):
             heard = {bytes(node(other)) for one, other in self.deaf if one == number}
             kept = tuple(one for one in adverts[node(number)].neighbours if one.id not in heard)
             adverts[node(number)] = msgspec.structs.replace(adverts[node(number)], neighbours=kept)
         if before is not None:
             # What says the same is the same object, as in a running node.
-            adverts = {n: before.adverts[n] if before.adverts[n] == advert else advert for n, advert in adverts.items()}
+            old = before.adverts
+            adverts = {n: old[n] if n in old and old[n] == advert else advert for n, advert in adverts.items()}
+        for number in self.away | self.unheard:
+            del adverts[node(number)]
         return dataclasses.replace(made, adverts=adverts)
 
 
-def ways(tree: Tree) -> list[list[float | None]]:
-    found = [[tree.reach(node(n), hops) for hops in range(MOST_HOPS + 1)] for n in range(NODES)]
+def ways(tree: Tree, many: int = NODES) -> list[list[float | None]]:
+    found = [[tree.reach(node(n), hops) for hops in range(MOST_HOPS + 1)] for n in range(many)]
     return [[None if way is None else round(way.cost_s, 9) for way in row] for row in found]
 
 
@@ -122,9 +136,55 @@ def test_news_of_other_things_change_nothing() -> None:
     assert (tree.version, tree.changed_since(0)) == (0, frozenset())
 
 
-def test_other_nodes_need_another_tree() -> None:
-    tree = Tree(mesh([(0, 1, 5)]), PENALTY_S)
-    assert not tree.follow(mesh([(0, 1, 5), (1, 2, 5)]))
+def test_another_node_needs_another_tree() -> None:
+    view = mesh([(0, 1, 5)])
+    assert not Tree(view, PENALTY_S).follow(dataclasses.replace(view, me=node(1)))
+
+
+def test_whoever_leaves_has_no_way_left_and_is_told_of() -> None:
+    tree = Tree(mesh([(0, 1, 5), (1, 2, 5)]), PENALTY_S)
+    assert tree.follow(mesh([(0, 1, 5)]))
+    assert tree.reach(node(2)) is None
+    assert tree.changed_since(0) == frozenset({node(2)})
+
+
+def test_whoever_comes_in_the_place_of_another_is_not_taken_for_it() -> None:
+    tree = Tree(mesh([(0, 1, 5), (1, 2, 5)]), PENALTY_S)
+    away = mesh([(0, 1, 5)])
+    assert tree.follow(away)
+    came = mesh([(0, 1, 5), (1, 3, 7)])
+    assert tree.follow(dataclasses.replace(came, adverts={n: a for n, a in came.adverts.items() if n != node(2)}))
+    assert tree.reach(node(2)) is None
+    assert tree.reach(node(3)) == (0.005 + PENALTY_S + 0.007, 2, node(1), (ME, node(1), node(3)))
+    assert tree.changed_since(1) == frozenset({node(3)})
+
+
+def test_where_very_much_changes_at_once_all_may_have() -> None:
+    many = range(1, MUCH)
+    tree = Tree(mesh([(0, number, 5) for number in many]), PENALTY_S)
+    assert tree.follow(mesh([(0, 1, 4), *((0, number, 5) for number in many[1:])]))
+    assert ways(tree, MUCH)
+    assert tree.follow(view := mesh([(0, 1, 6), *((1, number, 5) for number in many[1:])]))
+    assert (tree.changed_since(1), tree.changed_since(2)) == (None, frozenset())
+    assert ways(tree, MUCH) == ways(Tree(view, PENALTY_S), MUCH)
+
+
+def test_what_was_as_good_by_rounding_alone_does_not_stay() -> None:
+    # A better way may offer others the same, rounded, as the one that it beats. What came from that one must go with
+    # it, or it would stay when its way breaks. Such are rare: this mesh has one.
+    rng, nodes = Random(1647), 12
+    told = Story({(a, b): rng.randint(0, 9) for a in range(nodes) for b in range(a) if rng.random() < 0.35}, nodes)
+    view = told.view(None)
+    tree = Tree(view, PENALTY_S)
+    for _ in range(6):
+        for _ in range(rng.choice((1, 1, 2))):
+            one, other = rng.sample(range(nodes), 2)
+            pair = max(one, other), min(one, other)
+            told.change("link", pair, None if pair in told.links and rng.random() < 0.5 else rng.randint(0, 9))
+        view = told.view(view)
+        assert tree.follow(view)
+        found = [tree.reach(node(number), hops) for number in range(nodes) for hops in range(MOST_HOPS + 1)]
+        assert all(is_a_way(view, way.path, way.cost_s) for way in found if way is not None)
 
 
 def test_what_changed_long_ago_is_not_remembered() -> None:
@@ -137,22 +197,24 @@ def test_what_changed_long_ago_is_not_remembered() -> None:
 
 def test_in_a_large_mesh_too() -> None:
     rng = Random(3)
-    links = {(a, b): rng.randint(1, 40) for a in range(1, 150) for b in rng.sample(range(a), min(a, 3))}
-    view = mesh([(a, b, ms) for (a, b), ms in links.items()])
+    told = Story({(a, b): rng.randint(1, 40) for a in range(1, 150) for b in rng.sample(range(a), min(a, 3))}, 150)
+    view = told.view(None)
     tree = Tree(view, PENALTY_S)
     for _ in range(150):
-        for pair in rng.sample(sorted(links), 3):
-            del links[pair]
+        for pair in rng.sample(sorted(told.links), 3):
+            told.change("link", pair, None)
         for _ in range(3):
             one, other = rng.sample(range(150), 2)
-            links[max(one, other), min(one, other)] = rng.randint(1, 40)
-        fresh = mesh([(a, b, ms) for (a, b), ms in links.items()], 150)
-        adverts = {n: old if (old := view.adverts[n]) == advert else advert for n, advert in fresh.adverts.items()}
-        view = dataclasses.replace(fresh, adverts=adverts)
+            told.change("link", (max(one, other), min(one, other)), rng.randint(1, 40))
+        for number in rng.sample(range(1, 150), 2):
+            told.change("here", number, number in told.away)
+        view = told.view(view)
+        before, old = tree.version, {n: tree.cheapest(node(n)) for n in range(150)}
         assert tree.follow(view)
-        other_tree = Tree(view, PENALTY_S)
+        anew = Tree(view, PENALTY_S)
+        assert ways(tree, 150) == ways(anew, 150)
         for number in range(150):
-            mended, anew = tree.reach(node(number)), other_tree.reach(node(number))
-            assert (mended is None) == (anew is None)
-            assert mended is None or anew is None or abs(mended.cost_s - anew.cost_s) < 1e-9
-            assert mended is None or is_a_way(view, mended.path, mended.cost_s)
+            assert (way := tree.reach(node(number))) is None or is_a_way(view, way.path, way.cost_s)
+        changed = tree.changed_since(before)
+        assert changed is not None
+        assert {node(n) for n in old if tree.cheapest(node(n)) != old[n]} <= changed
