@@ -27,7 +27,7 @@ HOP_S = 1.0
 """For each hop to come, to open a tunnel: whoever is nearer to the end gives up first, and its reason arrives."""
 
 SHARE = 2
-"""One neighbour may have this part of a relay's tunnels: whose they are is its word alone."""
+"""One neighbour may have this part of a node's tunnels, and handshakes: whose they are is its word alone."""
 
 
 @dataclass(frozen=True, slots=True)

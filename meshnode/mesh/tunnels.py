@@ -10,17 +10,17 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
-from weakref import WeakKeyDictionary
 
 import trio
 
 from meshnode.config.mesh import MeshSection
 from meshnode.errors import DecodeError, HandshakeFailed, LinkError
-from meshnode.gossip.rates import Bucket
 from meshnode.mesh import exchange, opening
 from meshnode.mesh.opening import Opening
 from meshnode.mesh.splice import Ground, Relay, reach
+from meshnode.mesh.threshold import Threshold
 from meshnode.model.ids import NodeId
 from meshnode.net import Authenticated, Check, Link, LinkStream, Pipe, initiate, respond
 from meshnode.noise import Initiator, Responder
@@ -92,9 +92,7 @@ class Tunnels:
         self._by_peer: dict[NodeId, Sealed] = {}
         self._attempts: dict[NodeId, _Attempt] = {}
         self._seen = Seen(SEEN, SEEN_S)
-        self._half_open = 0
-        # Handshakes by the neighbour that brings them; a whole mesh may come back at once.
-        self._rates: WeakKeyDictionary[Link, Bucket] = WeakKeyDictionary()
+        self._threshold = Threshold(ground.me, section, self._served)
         self._nursery: trio.Nursery | None = None
         self.relay = Relay(ground, section)
 
@@ -104,9 +102,13 @@ class Tunnels:
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             task_status.started()
-            while True:
-                await trio.sleep(SWEEP_S)
-                self.sweep()
+            try:
+                while True:
+                    await trio.sleep(SWEEP_S)
+                    self.sweep()
+            finally:
+                # Who asks from now on is told at once: nobody would open what they wait for.
+                self._nursery = None
 
     @property
     def links(self) -> list[Link]:
@@ -271,34 +273,32 @@ class Tunnels:
 
     async def _welcome(self, link: Link, stream: LinkStream, asked: Opening) -> None:
         """Be the other end. The handshake says who is there; relays have said who it should be."""
-        reason = self._ground.unwelcome(asked.origin) or self._full(link, asked.origin)
+        ground, threshold = self._ground, self._threshold
+        reason = ground.unwelcome(asked.origin) or threshold.full(link, asked.origin, trio.current_time())
         if reason is not None:
             await exchange.refuse(stream, reason)
             return
-        way = (*asked.path, self._ground.me)
-        self._half_open += 1
-        try:
+        way = (*asked.path, ground.me)
+        with threshold.under_way(link.peer):
             await opening.accept(stream, way)
             found = await respond(
-                Pipe(stream), self._door.responder(), self._door.check, timeout_s=self._section.handshake_timeout_s
-            )
-        finally:
-            self._half_open -= 1
-        if found.peer != asked.origin:
-            await trio.aclose_forcefully(found.stream)
-            raise HandshakeFailed(f"{found.peer.short} came through a tunnel of {asked.origin.short}")
+                Pipe(stream), self._door.responder(), partial(self._check, asked.origin),
+                timeout_s=self._section.handshake_timeout_s,
+            )  # fmt: skip
         await self._live(found, way[::-1], None)
 
-    def _full(self, link: Link, origin: NodeId) -> str | None:
-        section = self._section
-        served = [life for life in self._lives if not life.opened]
-        of_origin = sum(life.link.peer == origin for life in served)
-        rate = self._rates.setdefault(link, Bucket(section.half_open, 1 / section.handshakes_per_s))
-        if self._half_open >= section.half_open or not rate.take(trio.current_time()):
-            return f"{self._ground.me.short} has as many handshakes under way as it takes"
-        if len(served) >= section.tunnels or of_origin >= section.tunnels_per_origin:
-            return f"{self._ground.me.short} has as many tunnels as it takes"
-        return None
+    def _check(self, origin: NodeId, payload: bytes, static: bytes) -> tuple[NodeId, Any]:
+        """Judge who came through a tunnel of `origin`: others may have come meanwhile. What is raised is told to the
+        other end."""
+        peer, membership = self._door.check(payload, static)
+        if peer != origin:
+            raise HandshakeFailed(f"{peer.short} came through a tunnel of {origin.short}")
+        if (reason := self._threshold.crowded(peer)) is not None:
+            raise HandshakeFailed(reason)
+        return peer, membership
+
+    def _served(self) -> list[NodeId]:
+        return [life.link.peer for life in self._lives if not life.opened]
 
     async def _live(self, found: Authenticated, way: tuple[NodeId, ...], attempt: _Attempt | None) -> None:
         """Run a virtual link to its end. `attempt`: what this node opened it by, which is told when it is up. Raises

@@ -25,7 +25,7 @@ FAREWELL_S = 1.0
 
 Check = Callable[[bytes, bytes], tuple[NodeId, Any]]
 """Judges (payload, remote static key) of a handshake: the node's id and what makes it a member (None: nothing does).
-Raises IdentityError."""
+Raises IdentityError, or HandshakeFailed where it is not the credential that is in the way."""
 
 
 @dataclass(frozen=True, slots=True)
