@@ -14,7 +14,7 @@ from meshnode.errors import ProtocolViolation
 from meshnode.gossip.events import Verdict
 from meshnode.gossip.messages import Carried, Proof
 from meshnode.gossip.neighbour import Neighbour
-from meshnode.gossip.own import LAST, Own
+from meshnode.gossip.own import Own
 from meshnode.gossip.proofs import Conviction, Proofs, contradiction, proof_of
 from meshnode.gossip.table import Entry, Standing, State, Table
 from meshnode.model.advert import Advert, SignedAdvert, unpack
@@ -85,12 +85,15 @@ class Intake:
         return self._other(frm, advert, item, now)
 
     def _mine(self, frm: Neighbour, advert: Advert, item: Carried, now: float) -> Taken:
+        me = self.own.me
+        # While it is put aside itself, nobody listens however it counts.
+        if not self.own.foreign(advert.order) or self.proofs.held(me, now) is not None:
+            return _NOTHING
         # Whoever it is in others' eyes, it signed this.
-        if advert.order >= self.own.order and self._judged(frm, item.signed, advert, now) is not None:
-            # In a new incarnation: others may know later sequences of this one, and would take ours for a second copy.
-            incarnation = advert.incarnation + 1
-            self.own.overtake((incarnation, 0) if incarnation <= LAST else advert.order, now)
-        return _NOTHING
+        if self._judged(frm, item.signed, advert, now) is None or self.own.overtake(advert.order, now):
+            return _NOTHING
+        other = self.own.contradict(advert.order)
+        return self._convict(me, advert.order, proof_of(other, item.signed), now)
 
     def _other(self, frm: Neighbour, advert: Advert, item: Carried, now: float) -> Taken:
         node = advert.node

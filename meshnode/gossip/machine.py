@@ -295,7 +295,9 @@ class Gossip:
             turn.changed.add(taken.changed)
         if taken.convicted is not None:
             turn.commands.append(Convicted(taken.convicted.node, taken.convicted.until))
-            self._flood(taken.convicted.frame, frm, turn)
+            # Of this node itself the proof may be made here: who brought one half of it lacks the other.
+            told = frm if taken.convicted.node != self.me else None
+            self._flood(taken.convicted.frame, told, turn)
         if taken.lacks is not None:
             turn.commands += self._rounds.show(frm, taken.lacks, turn.now)
 

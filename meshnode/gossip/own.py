@@ -20,6 +20,16 @@ from meshnode.model.ids import NodeId
 LAST = 2**62
 """The largest counter an advert holds."""
 
+_FIRST_SEQUENCES = 2**31
+"""A life's sequences begin anywhere below. Whoever lost count of its starts may bear an incarnation again, and speaks
+before anybody has shown it what it said in it: begun by lot, no two of these adverts bear one order. 4 bytes in CBOR.
+"""
+
+_OVERTAKINGS = 4
+_OVERTAKING_S = 600.0
+"""How often in a row a node counts on above what it finds of itself: as many earlier lives that it forgot. Whoever is
+above it once more answers to what it says, so lives too."""
+
 _REFUTATIONS = 2
 _REFUTATION_S = 10.0
 """Adverts said because somebody suspects this node: each floods the mesh, and anybody may suspect."""
@@ -37,16 +47,20 @@ class Own:
     sign: Callable[[bytes], bytes]
     rng: random.Random
     incarnation: int
-    sequence: int = 0
+    sequence: int = field(init=False)
     left: bool = False
     _said: Advert | None = None
     _asked: Advert | None = None
     due: float | None = None
     """When the next advert is to be made."""
+    _first: int = field(init=False)
+    """Sequences of this life in this incarnation are above it."""
     _rate: Bucket = field(init=False)
     _refutes: Bucket = field(default_factory=lambda: Bucket(_REFUTATIONS, _REFUTATION_S))
+    _overtakes: Bucket = field(default_factory=lambda: Bucket(_OVERTAKINGS, _OVERTAKING_S))
 
     def __post_init__(self) -> None:
+        self._begin(self.incarnation)
         # The same budget that others grant: what is said within it is refused nowhere.
         self._rate = Bucket(self.section.advert_burst, self.section.advert_refill_s)
 
@@ -93,28 +107,56 @@ class Own:
         lifetime_s = min(86_400, max(1, int(self.section.tombstone_s)))
         return self._make(Advert(self.me, self._said.mesh, 0, 0, lifetime_s, gone=True, chain=self._said.chain))
 
-    def overtake(self, order: tuple[int, int], now: float) -> None:
-        """An advert of this node came back that this process did not make: a counter was lost. Count on above it."""
-        if order >= self.order and not self.left:
+    def foreign(self, order: tuple[int, int]) -> bool:
+        """Whether an advert of this node bears an order of which this life knows nothing, and which is not below it
+        anyway: a counter was lost, or the key is used twice."""
+        incarnation, sequence = order
+        return incarnation > self.incarnation or (
+            incarnation == self.incarnation and not self._first < sequence <= self.sequence
+        )
+
+    def overtake(self, order: tuple[int, int], now: float) -> bool:
+        """Count on above `order`, which is foreign. False, and nothing, where that was done too often to help."""
+        if not self._overtakes.take(now):
+            return False
+        if order[0] < LAST:
+            # In a new incarnation: others may know later sequences of that one, and would take ours for older ones.
+            self._begin(order[0] + 1)
+        else:
             self.incarnation, self.sequence = order
-            self._hurry(now, now)
+            self._first = self.sequence
+        self._hurry(now, now)
+        return True
+
+    def contradict(self, order: tuple[int, int]) -> SignedAdvert:
+        """Say next to nothing under an order that somebody else has used with this node's key: with what was said
+        there it proves that. Not to be spread as an advert. To be called once something was described."""
+        assert self._said is not None
+        bare = Advert(self.me, self._said.mesh, *order, lifetime_s=1, chain=self._said.chain)
+        return self._signed(bare)
 
     def refute(self, order: tuple[int, int], now: float) -> bool:
         """A neighbour that knows the advert of `order` finds this node silent. Where only the link between them is, a
         newer advert shows that this node lives. Whether one is said."""
-        if order < self.order or not self._refutes.take(now):
+        if order < self.order or self.left or not self._refutes.take(now):
             return False
-        self.overtake(self.order, now)
+        self._hurry(now, now)
         return True
 
+    def _begin(self, incarnation: int) -> None:
+        self.incarnation = incarnation
+        self.sequence = self._first = self.rng.randrange(_FIRST_SEQUENCES)
+
     def _make(self, said: Advert) -> tuple[Advert, SignedAdvert]:
-        if self.sequence < LAST:
-            self.sequence += 1
-        else:
-            self.incarnation, self.sequence = self.incarnation + 1, 0
+        if self.sequence >= LAST:
+            self._begin(self.incarnation + 1)
+        self.sequence += 1
         advert = replace(said, incarnation=self.incarnation, sequence=self.sequence)
+        return advert, self._signed(advert)
+
+    def _signed(self, advert: Advert) -> SignedAdvert:
         body = pack(advert)
-        return advert, SignedAdvert(body, self.sign(body))
+        return SignedAdvert(body, self.sign(body))
 
     def _hurry(self, at: float, now: float) -> None:
         at = max(at, self._rate.ready_at(now))

@@ -254,7 +254,9 @@ class Gossiper:
                     self.counts["convicted"] += 1
                     self._convicted(node, until_s - trio.current_time())
                 case Counted(incarnation):
-                    logger.warning("this node had lost count of its starts: it counts on", incarnation=incarnation)
+                    logger.warning(
+                        "an advert of this node is not of this life: it counts on above it", incarnation=incarnation
+                    )
                     self._verdicts.counted(incarnation)
                 case Trimmed(models, neighbours):
                     logger.warning("the advert is full: not all is told", models=models, neighbours=neighbours)

@@ -14,7 +14,7 @@ from meshnode.config.gossip import GossipSection
 from meshnode.errors import DecodeError, ProtocolViolation
 from meshnode.gossip import Verdict
 from meshnode.gossip.intake import MAX_TOMBSTONE_BYTES, REASONS, Intake, Taken
-from meshnode.gossip.messages import Carried, Proof
+from meshnode.gossip.messages import Carried, Proof, decode_message
 from meshnode.gossip.neighbour import Neighbour, neighbour
 from meshnode.gossip.own import Own
 from meshnode.gossip.proofs import Proofs, proof_of
@@ -163,13 +163,31 @@ def test_nobody_uses_up_what_another_node_may_say(attacks: list[str]) -> None:
 
 def test_an_advert_of_our_own_that_this_process_did_not_make_is_counted_past() -> None:
     scene = Scene()
+    own, said = scene.intake.own, scene.table.entry(ME).order
+    assert scene.take(advert(ME, sequence=7, name="me", incarnation=3)) == NOTHING
+    assert own.incarnation == 4
+    order, checked = own.order, len(scene.judged)
+    assert scene.take(advert(ME, sequence=7, name="me", incarnation=3)) == NOTHING
+    assert (own.order, len(scene.judged)) == (order, checked)
+    assert scene.table.entry(ME).order == said, "another's copy is never put in our place"
+
+
+def test_whoever_goes_on_above_us_whatever_we_count_is_a_second_one_with_our_key() -> None:
+    scene = Scene(dataclasses.replace(SECTION, verifications_per_s=100))
     own = scene.intake.own
-    assert scene.take(advert(ME, sequence=7, name="me", incarnation=3)) == NOTHING
-    assert own.order == (4, 0)
-    checked = len(scene.judged)
-    assert scene.take(advert(ME, sequence=7, name="me", incarnation=3)) == NOTHING
-    assert (own.order, len(scene.judged)) == ((4, 0), checked)
-    assert scene.table.entry(ME).order == (1, 1), "another's copy is never put in our place"
+    for _ in range(4):
+        assert scene.take(advert(ME, name="me", incarnation=own.incarnation + 1)) == NOTHING
+    taken = scene.take(advert(ME, name="me", incarnation=own.incarnation + 1))
+    assert taken.convicted is not None and taken.convicted.node == ME
+    assert Scene().intake.hear(scene.frm, _proof(taken.convicted.frame), 1.0).convicted is not None, "others agree"
+    assert taken.changed is None, "what we know of ourselves stays"
+    assert scene.take(advert(ME, name="me", incarnation=own.incarnation + 9)) == NOTHING, "once"
+
+
+def _proof(frame: bytes) -> Proof:
+    message = decode_message(frame)
+    assert isinstance(message, Proof)
+    return message
 
 
 def test_a_copy_of_what_we_say_ourselves_is_no_news_to_us() -> None:

@@ -28,7 +28,7 @@ def test_the_first_description_is_said_at_once_with_counters_and_signature() -> 
     made = said.advert(10.0)
     assert made is not None
     advert, signed = made
-    assert (advert.name, advert.order, advert.lifetime_s, advert.gone) == ("a", (7, 1), 180, False)
+    assert (advert.name, advert.incarnation, advert.lifetime_s, advert.gone) == ("a", 7, 180, False)
     assert unpack(signed.body) == advert
     assert fake_sign(ME, signed.body) == signed.signature
     assert said.advert(10.0) is None
@@ -38,13 +38,14 @@ def test_changes_within_settle_time_become_one_advert() -> None:
     said = own()
     said.describe(describe(ME, "a"), 10.0)
     said.advert(10.0)
+    first = said.sequence
     for n in range(10):
         said.describe(describe(ME, f"b{n}"), 20.0 + n / 100)
         assert said.advert(20.0 + n / 100) is None
     assert said.due == pytest.approx(20.1)
     made = said.advert(20.1)
     assert made is not None
-    assert (made[0].name, made[0].sequence) == ("b9", 2)
+    assert (made[0].name, made[0].sequence) == ("b9", first + 1)
     assert said.due is not None and said.due > 70.0
 
 
@@ -86,25 +87,80 @@ def test_never_says_more_than_others_accept(waits: list[float]) -> None:
         assert made is None or made[0].name == str(len(waits) - 1), "the last word is said in the end"
 
 
-def test_a_counter_that_was_lost_is_overtaken_once() -> None:
+def test_what_was_said_in_this_life_is_not_foreign_and_what_is_above_or_beside_it_is() -> None:
+    said = own()
+    assert said.foreign(said.order), "nothing was said under it"
+    said.describe(describe(ME), 0.0)
+    said.advert(0.0)
+    first = said.sequence
+    said.advert(100.0)
+    assert [said.foreign((7, first + n)) for n in range(-1, 3)] == [True, False, False, True]
+    assert said.foreign((8, 0))
+    assert not said.foreign((6, first + 5)), "others think no more of it than of what is old"
+
+
+def test_a_counter_that_was_lost_is_overtaken_in_a_new_incarnation() -> None:
     said = own()
     said.describe(describe(ME), 0.0)
     said.advert(0.0)
-    said.overtake((7, 0), 1.0)
-    assert said.advert(1.0) is None, "an older one of ours is no news"
-    said.overtake((9, 40), 1.0)
+    assert said.overtake((9, 40), 1.0)
     made = said.advert(1.0)
     assert made is not None
-    assert made[0].order == (9, 41)
+    assert made[0].incarnation == 10
+    assert not said.foreign((9, 41))
+
+
+def test_lives_that_bear_one_incarnation_say_nothing_under_the_same_order() -> None:
+    orders = set()
+    for life in range(1000):
+        said = Own(ME, GossipSection(), lambda body: fake_sign(ME, body), random.Random(life), 7)
+        said.describe(describe(ME), 0.0)
+        for n in range(5):
+            made = said.advert(100.0 * n)
+            assert made is not None
+            orders.add(made[0].order)
+    assert len(orders) == 5000
+
+
+def test_who_is_overtaken_again_and_again_counts_on_no_more() -> None:
+    """Lives that were forgotten are few, and say nothing new."""
+    said = own()
+    said.describe(describe(ME), 0.0)
+    said.advert(0.0)
+    tries = [said.overtake((said.incarnation + 1, 1), 1.0 + n) for n in range(6)]
+    assert tries == [True] * 4 + [False] * 2
+    assert said.incarnation == 7 + 8
+    assert said.overtake((said.incarnation + 1, 1), 700.0)
+
+
+def test_what_contradicts_is_signed_under_the_order_of_another_and_is_not_its_own_next_word() -> None:
+    said = own()
+    said.describe(describe(ME, "a"), 0.0)
+    said.advert(0.0)
+    order = said.order
+    other = said.contradict((9, 40))
+    assert unpack(other.body).order == (9, 40)
+    assert fake_sign(ME, other.body) == other.signature
+    assert said.order == order
 
 
 def test_the_last_sequence_is_followed_by_the_next_incarnation() -> None:
     said = own()
     said.describe(describe(ME), 0.0)
-    said.overtake((7, LAST), 0.0)
+    said.sequence = LAST
     made = said.advert(0.0)
     assert made is not None
-    assert made[0].order == (8, 0)
+    assert made[0].incarnation == 8
+
+
+def test_the_last_incarnation_of_all_is_stayed_in() -> None:
+    said = own()
+    said.describe(describe(ME), 0.0)
+    assert said.overtake((LAST, 5), 0.0)
+    made = said.advert(0.0)
+    assert made is not None
+    assert made[0].order == (LAST, 6)
+    assert not said.foreign((LAST, 6))
 
 
 def test_leaving_is_a_small_tombstone_and_the_last_word() -> None:
@@ -112,15 +168,16 @@ def test_leaving_is_a_small_tombstone_and_the_last_word() -> None:
     assert said.leave() is None, "who never spoke need not say goodbye"
     said.describe(replace(describe(ME, "n" * 100), models=(ModelOffer("m" * 100),)), 0.0)
     said.advert(0.0)
+    last = said.sequence
     made = said.leave()
     assert made is not None
     advert, signed = made
     assert advert.gone
-    assert (advert.order, advert.mesh, advert.lifetime_s) == ((7, 2), MESH, 86_400)
+    assert (advert.order, advert.mesh, advert.lifetime_s) == ((7, last + 1), MESH, 86_400)
     assert len(signed.body) < 160
     assert said.leave() is None
     said.describe(describe(ME, "b"), 1.0)
-    said.overtake((9, 9), 1.0)
+    assert not said.refute(said.order, 1.0)
     assert said.due is None
     assert said.advert(100.0) is None
 

@@ -37,7 +37,7 @@ def begin(world: World, fault: Fault) -> None:
             case "equivocate":
                 _equivocate(world, node)
             case "clone":
-                _clone(world, node)
+                _clone(world, node, int(fault.value))
             case "flood":
                 _flood(world, node, int(fault.value), world.loop.now + (fault.for_s or 10.0))
             case "replay":
@@ -62,13 +62,14 @@ def _equivocate(world: World, node: SimNode) -> None:
         world.network.gossip(wire, node, _frame(replace(said, name=f"face {place % 2}")))
 
 
-def _clone(world: World, node: SimNode) -> None:
-    """A second machine with a copy of the key, which starts with the same counter."""
+def _clone(world: World, node: SimNode, ahead: int) -> None:
+    """A second machine with a copy of the key, which starts with the same counter, or with one so far ahead."""
     world.outcast.add(node.id)
     peers = tuple(world.rng.sample(sorted(world.network.by_address), min(3, len(world.nodes))))
     twin = world.add(world.number(node.id), peers)
     twin.honest = False
-    twin.incarnation = node.incarnation - 1
+    twin.incarnation = node.incarnation + ahead - 1
+    world.twins.append((node, twin))
     world.boot(twin)
 
 

@@ -30,7 +30,7 @@ KINDS = {
     # Byzantine nodes.
     "liar": "claims to be idle, fast and free, and is slow",
     "equivocate": "signs two adverts of one order",
-    "clone": "runs twice under one key",
+    "clone": "runs twice under one key; the second one has counted `value` starts more",
     "flood": "sends more gossip than anybody may (0: strangers, 1: forged, 2: garbage, 3: its own)",
     "blackhole": "takes jobs and never answers",
     "replay": "sends the adverts of others again when they are over",
@@ -141,4 +141,7 @@ def _byzantine(kind: str, rng: random.Random, nodes: int) -> Fault:
     at_s = round(rng.uniform(START_S, START_S + 5.0), 2)
     if kind == "flood":
         return Fault(kind, at_s, round(rng.uniform(4.0, 10.0), 2), number, rng.randrange(4))
+    if kind == "clone":
+        # A copied home counts on from where it was copied, or, where clocks are right, from further on.
+        return Fault(kind, at_s, None, number, number[0] % 3)
     return Fault(kind, at_s, None, number)

@@ -86,6 +86,7 @@ class SimNode:
         self.thawed_at = float("-inf")
         self.pinned: frozenset[NodeId] = frozenset()
         self.life = 0
+        self.started = float("-inf")
         self.incarnation = 0
         self._remembered: dict[NodeId, tuple[str, ...]] = {}
         self._clock = (0.0, 1000.0 + world.clocks_apart_s * number, 1.0)
@@ -95,6 +96,7 @@ class SimNode:
         It says nothing before it is told to `speak`."""
         world = self.world
         self.life += 1
+        self.started = world.loop.now
         self.up, self.frozen, self.left, self.spoken = True, False, False, False
         self.incarnation = 1 if forgotten else self.incarnation + 1
         rng = random.Random(f"{world.seed} {self.number} {self.life}")

@@ -159,6 +159,9 @@ def _live(world: World, setup: Setup) -> float:
     behind = world.watch.behind(quiet_s)
     if behind:
         world.watch.broken(f"views differ {quiet_s:g} s after the mesh was whole: {behind}")
+    undetected = world.watch.undetected(quiet_s)
+    if undetected:
+        world.watch.broken(undetected)
     world.jobs.check()
     return whole_s
 

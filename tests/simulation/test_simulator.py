@@ -14,6 +14,7 @@ from meshnode.dispatch.pursuit import Pursuit
 from meshnode.dispatch.pursuit_events import Win
 from meshnode.gossip.events import Verdict
 from meshnode.gossip.intake import Intake
+from meshnode.gossip.own import Own
 from meshnode.gossip.table import Standing, Table
 from meshnode.routing.eligible import Sifter
 from meshnode.slots import Admission
@@ -66,11 +67,30 @@ def test_a_calm_mesh_answers_every_job_and_hears_of_a_change() -> None:
 
 
 def test_a_change_of_one_whom_all_put_aside_is_not_waited_for() -> None:
-    """It came back with an incarnation it had used, and contradicted what it had said in that one."""
-    outcome = run(setup("forget@4+2.27:6;change@12:6", nodes=12))
+    outcome = run(setup("clone@4:6;change@12:6", nodes=12))
     assert outcome.failure == ""
     assert outcome.proofs
     assert outcome.converged_s == []
+
+
+@pytest.mark.parametrize("ahead", [0, 1, 7])
+@pytest.mark.parametrize("weather", ["", ";drop@3+15=0.3;loss@3+15=0.2"])
+def test_a_key_that_is_used_twice_is_known_to_all_whatever_the_two_have_counted(ahead: int, weather: str) -> None:
+    outcome = run(setup(f"clone@4:6={ahead}{weather}", nodes=12))
+    assert outcome.failure == ""
+    [proof] = outcome.proofs
+    assert proof.startswith("n6 by 12 nodes"), "the one whose key it is among them"
+
+
+@pytest.mark.parametrize("seed", range(1, 5))
+@pytest.mark.parametrize("away_s", [0.5, 3.0])
+def test_who_lost_count_of_its_starts_is_not_put_aside_and_is_heard_at_once(seed: int, away_s: float) -> None:
+    outcome = run(setup(f"forget@4+{away_s}:6;change@{4.2 + away_s}:6", seed, nodes=12))
+    assert outcome.failure == ""
+    assert outcome.proofs == []
+    [heard_s] = outcome.converged_s
+    assert heard_s is not None
+    assert heard_s < 1.0
 
 
 def test_what_is_no_more_said_is_not_waited_for() -> None:
@@ -108,6 +128,12 @@ def ignore_leaving(self: Admission, *_: Any) -> None:
     return None
 
 
+def count_on(self: Own, order: tuple[int, int], now: float) -> bool:
+    self._begin(order[0] + 1)
+    self._hurry(now, now)
+    return True
+
+
 def let_anybody(self: Sifter, *_: Any) -> None:
     return None
 
@@ -121,6 +147,7 @@ MUTANTS: dict[str, tuple[Any, str, Callable[..., Any], str, str]] = {
     "any sequence is accepted": (Table, "standing", newer_always, "replay@5:3;drop@5+9=0.3", "after"),
     "sensitive jobs go anywhere": (Sifter, "_allowed", let_anybody, "none", "the sensitive job"),
     "losers are not dropped": (Pursuit, "_answered", deliver_each, "none", "besides"),
+    "who is overtaken for ever counts on for ever": (Own, "overtake", count_on, "clone@5:3=5", "share a key"),
     "slots are not given back": (Admission, "_leave", ignore_leaving, "none", "still holds"),
 }
 

@@ -115,10 +115,7 @@ class Watch:
         """A node puts another aside, which signed two adverts of one order."""
         self.proofs.setdefault(culprit, {}).setdefault(node.number, self.world.loop.now)
         self.tell(f"n{node.number} convicts n{self.world.number(culprit)}")
-        if culprit in self.world.forgetful:
-            # By the letter it did contradict itself: in this life what it said in the one it forgot.
-            self.world.outcast.add(culprit)
-        elif all(other.honest for other in self.world.nodes if other.id == culprit):
+        if all(other.honest for other in self.world.nodes if other.id == culprit):
             self.broken(f"n{node.number} convicts the honest n{self.world.number(culprit)}")
 
     def unknown(self, command: Any) -> None:
@@ -269,6 +266,27 @@ class Watch:
                     has = entry.order if entry is not None else None
                     return f"n{node.number} has {has} of n{other.number}, which said {order}"
         return ""
+
+    def undetected(self, since_s: float) -> str:
+        """Two nodes that have run with one key for so long, and a node connected to both that does not know it; "" for
+        none. Their links may be young: each ends the other's."""
+        limit, groups = self.world.loop.now - since_s, self.world.groups()
+        for twins in self.world.twins:
+            near = [self._near(twin, groups, limit) for twin in twins]
+            if not all(near) or near[0][0] is not near[1][0]:
+                continue
+            told = self.proofs.get(twins[0].id, {})
+            for node in near[0]:
+                if node.number not in told:
+                    return f"n{node.number} does not know that n{twins[0].number} and n{twins[1].number} share a key"
+        return ""
+
+    def _near(self, node: SimNode, groups: dict[int, list[SimNode]], limit: float) -> list[SimNode]:
+        """Judges connected with one of its neighbours; none where it did not run all the time."""
+        if not node.up or node.frozen or node.left or node.started > limit:
+            return []
+        near = (wire.peer(node).number for wire in node.links.values())
+        return next((groups[number] for number in near if number in groups), [])
 
     def healing(self) -> None:
         """A partition has just ended."""

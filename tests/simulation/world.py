@@ -62,8 +62,8 @@ class World:
         self.dead: dict[NodeId, float] = {}
         self.outcast: set[NodeId] = set()
         """Those whose key is used twice, or was: what others think of them is not looked at."""
-        self.forgetful: set[NodeId] = set()
-        """Nodes that restarted with an incarnation they had used."""
+        self.twins: list[tuple[SimNode, SimNode]] = []
+        """Two nodes that run with one key."""
         self.replayed = False
         self.met: dict[SimNode, set[NodeId]] | None = None
         """Whom each node heard of since it started, where nodes start as strangers and find each other."""
@@ -374,8 +374,6 @@ class World:
 
     def _again(self, node: SimNode, forgotten: bool) -> None:
         if not node.up and not node.left:
-            if forgotten:
-                self.forgetful.add(node.id)
             self.boot(node, forgotten=forgotten)
 
     def _thaw(self, node: SimNode, life: int) -> None:

@@ -47,4 +47,18 @@ MUTANTS = (
         instead="if standing is not Standing.NEWER:",
         tests=("tests/gossip/test_proofs.py",),
     ),
+    Mutant(
+        rule="who lost count of its starts contradicts nothing that it said before",
+        file="gossip/own.py",
+        text="self.sequence = self._first = self.rng.randrange(_FIRST_SEQUENCES)",
+        instead="self.sequence = self._first = 0",
+        tests=("tests/gossip/test_own.py", "tests/simulation/test_simulator.py"),
+    ),
+    Mutant(
+        rule="a key that is used twice is found out, whatever the two have counted",
+        file="gossip/own.py",
+        text="if not self._overtakes.take(now):",
+        instead="if False:",
+        tests=("tests/gossip/test_own.py", "tests/gossip/test_proofs.py"),
+    ),
 )
