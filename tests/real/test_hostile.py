@@ -1,8 +1,7 @@
 """A member that means no good, and strangers in thousands: a real node stands them, and its other links do not notice.
 
 bravo asks and alpha serves, neither can be dialled, so everything between them passes the victim. Each attack is
-bounded by count. What is measured is shown with `pytest -s`; of times only the one with a bound in reliability.md is
-asserted, against an idle phase of the same run.
+bounded by count. What is measured is shown with `pytest -s`.
 """
 
 from __future__ import annotations
@@ -13,9 +12,9 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from statistics import median
 
 import openai
+import psutil
 import pytest
 
 from tests.real.attacks import BREACHES, CONFIG, DEAF, HELLO, NUISANCES, Attack, Scene
@@ -106,27 +105,38 @@ def test_who_is_a_nuisance_costs_little(scene: Scene, name: str) -> None:
 
 ROUNDS = 5
 STRANGERS = 10_000
-LEAST_P99_S = 0.010
-"""Below it a difference is the machine's, not the strangers': a round trip is HTTP twice and two links each way."""
 
 
 def test_strangers_in_thousands_are_hardly_noticed(scene: Scene) -> None:
-    """Idle and busy phases take turns, and the middle one of each counts: what else the machine does meets both."""
+    """One costs the victim less than a request that passes it. Counted in the victim's own time on a processor, which
+    the machine's other work does not make longer, as it does what clients wait: that is told."""
     idle: list[float] = []
     busy: list[float] = []
+    alone_s = among_s = 0.0
     with Gauge(scene.victim.pid) as gauge:
         for _ in range(ROUNDS):
-            idle.append(p99(round_trips(scene, 200)))
-            busy.append(p99(round_trips_among(scene, STRANGERS // ROUNDS)))
-    quiet, loud = median(idle), median(busy)
+            began_s = worked_s(scene)
+            idle += round_trips(scene, 200)
+            between_s = worked_s(scene)
+            busy += round_trips_among(scene, STRANGERS // ROUNDS)
+            alone_s, among_s = alone_s + between_s - began_s, among_s + worked_s(scene) - between_s
+    request_s = alone_s / len(idle)
+    stranger_s = (among_s - request_s * len(busy)) / STRANGERS
     say(
-        f"{STRANGERS} strangers: {gauge.growth / MIB:.1f} MiB, 0 bytes;",
-        f"p99 of round trips {quiet * 1000:.1f} ms, among them {loud * 1000:.1f} ms",
+        f"{STRANGERS} strangers: {gauge.growth / MIB:.1f} MiB, 0 bytes; a request costs the victim",
+        f"{request_s * 1e6:.0f} us, a stranger {stranger_s * 1e6:.0f} us; p99 of round trips",
+        f"{p99(idle) * 1000:.1f} ms, among {len(busy)} {p99(busy) * 1000:.1f} ms",
     )
     assert gauge.growth < MOST_GROWTH
     assert scene.victim.status()["mesh"]["nodes"] == 3
     scene.undisturbed()
-    assert loud < 2 * max(quiet, LEAST_P99_S)
+    assert stranger_s < request_s
+
+
+def worked_s(scene: Scene) -> float:
+    """What the victim has had of processors since it was started."""
+    used = psutil.Process(scene.victim.pid).cpu_times()
+    return float(used.user + used.system)
 
 
 def round_trips(scene: Scene, count: int) -> list[float]:
