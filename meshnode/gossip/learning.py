@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from meshnode.gossip.book import Book
 from meshnode.gossip.neighbourhood import Neighbourhood
-from meshnode.gossip.targets import MOST_DEAD, Kind, Target
+from meshnode.gossip.targets import MOST_DEAD, SOON, Kind, Target
 from meshnode.model.advert import Advert
 from meshnode.model.ids import NodeId
 
@@ -95,7 +95,7 @@ class Learning:
         targets = self.book.targets
         if self.near.lost(node) and node not in targets and before is not None:
             near = before.host == self.book.host
-            targets[node] = Target(Kind.KNOWN, self.book.told(before), now, near=near, order=before.order)
+            targets[node] = Target(Kind.KNOWN, self.book.told(before), now, SOON, near=near, order=before.order)
         target = targets.get(node)
         if target is None or target.kind is not Kind.KNOWN:
             return target is not None

@@ -22,6 +22,10 @@ DAY_S = 86_400.0
 DEAD_MIN_S = 30.0
 DEAD_MAX_S = 600.0
 
+SOON = 6
+"""Tries in the first minute or so after the link to a peer whose advert ended: most who say goodbye are back at once,
+started anew by their people, and may have no way to anybody but being dialled."""
+
 MOST_DEAD = 256
 """Silent peers tried; a whole side of a partition of several hundred nodes needs one of them."""
 
@@ -66,11 +70,13 @@ class Target:
         self.due = now + self._wait_s(rng, section)
 
     def lost(self, rng: random.Random, now: float) -> None:
-        """Its advert has ended: it is tried more and more rarely, for a day."""
+        """Its advert has ended: it is tried more and more rarely, for a day. One that was linked just now goes on being
+        tried soon."""
         self.kind = Kind.DEAD
-        self.failures = 0
         self.until = now + DAY_S
-        self.due = now + wait_s(rng, 1, DEAD_MIN_S, DEAD_MAX_S)
+        if self.failures >= SOON:
+            self.failures = SOON
+            self.due = now + wait_s(rng, 1, DEAD_MIN_S, DEAD_MAX_S)
 
     def found(self, due: float) -> None:
         """There is news of it: what was tried before counts no more."""
@@ -79,8 +85,10 @@ class Target:
 
     def _wait_s(self, rng: random.Random, section: MeshSection) -> float:
         match self.kind:
+            case Kind.DEAD if self.failures <= SOON:
+                return wait_s(rng, self.failures, section.redial_min_s, DEAD_MIN_S)
             case Kind.DEAD:
-                return wait_s(rng, self.failures, DEAD_MIN_S, DEAD_MAX_S)
+                return wait_s(rng, self.failures - SOON, DEAD_MIN_S, DEAD_MAX_S)
             case Kind.HOPED:
                 return wait_s(rng, self.failures, section.redial_min_s, DEAD_MAX_S)
             case _:

@@ -9,7 +9,7 @@ from meshnode.config.mesh import MeshSection
 from meshnode.gossip.book import Book
 from meshnode.gossip.learning import MOMENT_S, Learning
 from meshnode.gossip.neighbourhood import Neighbourhood
-from meshnode.gossip.targets import DAY_S, DEAD_MIN_S, MOST_DEAD, Kind, Target
+from meshnode.gossip.targets import DAY_S, DEAD_MIN_S, MOST_DEAD, SOON, Kind, Target
 from meshnode.gossip.views import Views
 from meshnode.model.advert import Advert
 from meshnode.model.ids import NodeId
@@ -89,6 +89,7 @@ def test_one_on_this_machine_is_near() -> None:
 def test_one_whose_advert_has_ended_is_tried_for_a_day_and_one_that_left_is_not() -> None:
     made = learning()
     made.learn({A: advert(A, "10.0.0.1:1"), B: advert(B, "10.0.0.2:1")}, 0.0)
+    target(made, A).failures = SOON
     assert made.learn({A: None, B: advert(B, gone=True)}, 100.0)
     assert (target(made, A).kind, target(made, A).until) == (Kind.DEAD, 100.0 + DAY_S)
     assert target(made, A).due >= 100.0 + DEAD_MIN_S

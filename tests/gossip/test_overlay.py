@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from itertools import pairwise
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -31,7 +32,7 @@ from meshnode.gossip.overlay_events import (
     Tick,
     Unlinked,
 )
-from meshnode.gossip.targets import DAY_S, DEAD_MAX_S, DEAD_MIN_S, Key
+from meshnode.gossip.targets import DAY_S, DEAD_MAX_S, DEAD_MIN_S, SOON, Key
 from meshnode.model.advert import Advert, Neighbour
 from meshnode.model.ids import NodeId
 
@@ -248,11 +249,28 @@ def test_a_silent_peer_is_tried_for_a_day_more_and_more_rarely() -> None:
     machine.handle(Tick(), 0.1)
     machine.handle(Linked(node(1), node(1), "a:1"), 0.2)
     machine.handle(Unlinked(node(1)), 100.0)
+    run_to(machine, 100.0, 300.0)
     machine.handle(known(), 300.0)
     times = [at for at, _ in run_to(machine, 300.0, 300.0 + 2 * DAY_S)]
     gaps = [after - before for before, after in pairwise(times)][1:]
     assert min(gaps) >= DEAD_MIN_S and max(gaps) <= DEAD_MAX_S
     assert 300.0 + DAY_S - DEAD_MAX_S <= times[-1] <= 300.0 + DAY_S
+    assert 100 < len(times) < 600
+
+
+@pytest.mark.parametrize("said_first", [True, False], ids=["goodbye, end of the link", "end of the link, goodbye"])
+def test_a_peer_that_said_goodbye_is_tried_soon_and_then_rarely(said_first: bool) -> None:
+    """Most are back at once, started anew, and may have no other way to us than our dialling them."""
+    machine = overlay()
+    machine.handle(known(advert(1, "a:1")), 0.0)
+    machine.handle(Tick(), 0.1)
+    machine.handle(Linked(node(1), node(1), "a:1"), 0.2)
+    for event in (known(), Unlinked(node(1))) if said_first else (Unlinked(node(1)), known()):
+        machine.handle(event, 100.0)
+    times = [at for at, _ in run_to(machine, 100.0, 100.0 + 2 * DAY_S)]
+    gaps = [after - before for before, after in pairwise(times)]
+    assert times[2] <= 104.0 and max(gaps[:SOON]) <= DEAD_MIN_S
+    assert min(gaps[SOON:]) >= DEAD_MIN_S and max(gaps) <= DEAD_MAX_S
     assert 100 < len(times) < 600
 
 
