@@ -53,10 +53,12 @@ def add(
     """Make a key and print it, this once. Alone on standard output when that is no terminal."""
     from meshnode.cli import place
 
+    if not 0 < len(owner.strip()) <= 64:
+        raise typer.BadParameter("an owner has a name of at most 64 characters", param_hint="--owner")
     wish: dict[str, Any] = {
         "owner": owner,
         "scopes": [one.value for one in dict.fromkeys(scope or (ScopeChoice.infer,))],
-        "models": [name for one in models or () for name in one.split(",") if name],
+        "models": _names(models),
         "label": label.value,
         "priority": priority.value,
         "expires_s": _span("--expires", expires, TEN_YEARS_S),
@@ -101,6 +103,15 @@ def forget(key: KeyArgument, home: HomeOption = None, as_json: JsonOption = Fals
         from meshnode.cli import keys as doing
 
         doing.forget(place.place(home), key, as_json)
+
+
+def _names(models: list[str] | None) -> list[str]:
+    """What was listed; none where nothing was. An empty name, as of a variable that is not set, would let a key that
+    was to be bounded ask for everything."""
+    found = [name.strip() for one in models or () for name in one.split(",")]
+    if not all(found):
+        raise typer.BadParameter("a model's name is missing", param_hint="--models")
+    return found
 
 
 def _span(option: str, text: str | None, most_s: float) -> float | None:

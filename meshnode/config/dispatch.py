@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
+
+from msgspec import Meta
 
 from meshnode.config.types import Bytes, Positive, Seconds, Share, Whole
+
+
+# What nodes let a job take (protocol.md §6): one that asks for more is refused by all of them.
+Hops = Annotated[int, Meta(ge=1, le=8)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +53,7 @@ class DispatchSection:
     # than 3 s.
     hang_known_s: Seconds = 1.2
     # Hops a job may still take; the protocol's most is 8.
-    hops: Positive = 4
+    hops: Hops = 4
     # How much longer than the best peer's this node's own engine may be predicted to take and still win.
     local_margin: Share = 0.25
     local_patience_s: Seconds = 2.0

@@ -10,7 +10,7 @@ import types
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 import msgspec
 
@@ -88,7 +88,7 @@ def load(
         try:
             values[section][key] = msgspec.convert(setting.value, kind, strict=not isinstance(setting.value, str))
         except msgspec.ValidationError as error:
-            faults.append(f"{setting.origin}: {section}.{key}: {error}")
+            faults.append(f"{setting.origin}: {section}.{key}: {_in_words(str(error), kind)}")
     if faults:
         raise ConfigError(faults)
     origins = {f"{section}.{key}": setting.origin for (section, key), setting in settings.items()}
@@ -134,3 +134,13 @@ def _from_flags(flags: Mapping[str, Mapping[str, Any]]) -> dict[tuple[str, str],
         for section, table in flags.items()
         for key, value in table.items()
     }
+
+
+def _in_words(problem: str, kind: Any) -> str:
+    """The fault with what a pattern of `kind` stands for, instead of the pattern."""
+    for one in get_args(kind):
+        if isinstance(one, msgspec.Meta) and one.pattern and one.description:
+            problem = problem.replace(f"`str` matching regex '{one.pattern}'", one.description)
+        else:
+            problem = _in_words(problem, one)
+    return problem

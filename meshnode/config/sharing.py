@@ -11,7 +11,13 @@ from meshnode.config.types import Seconds, Whole
 
 _DAY = "(mon|tue|wed|thu|fri|sat|sun)"
 _TIME = "(([01][0-9]|2[0-3]):[0-5][0-9]|24:00)"
-Period = Annotated[str, Meta(pattern=rf"^({_DAY}(-{_DAY})? )?{_TIME}-{_TIME}( (own|nobody))?$")]
+Period = Annotated[
+    str,
+    Meta(
+        pattern=rf"^({_DAY}(-{_DAY})? )?{_TIME}-{_TIME}( (own|nobody))?$",
+        description="a period such as 'mon-fri 09:00-18:00' or '22:00-06:00 nobody'",
+    ),
+]
 
 
 @dataclass(frozen=True, slots=True)

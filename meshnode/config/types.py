@@ -13,4 +13,7 @@ Positive = Annotated[int, Meta(ge=1, le=2**31)]
 Share = Annotated[float, Meta(ge=0, le=1)]
 Factor = Annotated[float, Meta(ge=1, le=1000)]
 Money = Annotated[float, Meta(ge=0, le=1_000_000)]
-NodeIdText = Annotated[str, Meta(pattern="^[A-Za-z2-7]{52}$")]
+NodeIdText = Annotated[
+    str,
+    Meta(pattern="^[A-Za-z2-7]{52}$", description="a whole node id of 52 characters (`meshnode status --json` has it)"),
+]

@@ -48,6 +48,19 @@ class TestRunning:
             "priority": "low", "expires_s": 30 * 86_400, "timeout_s": 600, "first_token_s": 90, "silence_s": 5,
         }  # fmt: skip
 
+    @pytest.mark.parametrize("models", ["", " ", "m,", ",m"])
+    def test_a_list_of_models_with_a_gap_makes_no_key_for_all(
+        self, cli: CliRunner, home: Path, daemon: FakeDaemon, models: str
+    ) -> None:
+        daemon.answer("POST", "/mesh/keys/add", MADE)
+        assert "--models" in run(cli, home, "add", "--owner", "ann", "--models", models, code=2)
+        assert not daemon.asked
+
+    def test_an_owner_has_a_name(self, cli: CliRunner, home: Path, daemon: FakeDaemon) -> None:
+        assert "--owner" in run(cli, home, "add", "--owner", " ", code=2)
+        assert "--owner" in run(cli, home, "add", "--owner", "x" * 65, code=2)
+        assert not daemon.asked
+
     def test_people_are_told_what_to_do_with_it(
         self, home: Path, daemon: FakeDaemon, monkeypatch: pytest.MonkeyPatch
     ) -> None:

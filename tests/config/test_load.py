@@ -10,6 +10,7 @@ import pytest
 
 from meshnode.config import Config, load
 from meshnode.config.load import SECTIONS
+from meshnode.dispatch.wire import MAX_HOPS
 from meshnode.errors import ConfigError
 
 
@@ -82,3 +83,17 @@ def test_aliases_are_read_and_a_misspelt_one_is_a_fault(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         load(file)
     assert len(caught.value.faults) == 2
+
+
+def test_what_has_a_form_is_asked_for_in_words() -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(flags={"sharing": {"schedule": ["25:00-26:00"]}, "routing": {"sensitive_nodes": ["studio"]}})
+    schedule, nodes = caught.value.faults
+    assert "a period such as 'mon-fri 09:00-18:00'" in schedule and "a whole node id" in nodes
+    assert "regex" not in schedule + nodes
+
+
+def test_no_more_hops_are_asked_for_than_any_node_grants() -> None:
+    assert load(flags={"dispatch": {"hops": MAX_HOPS}}).dispatch.hops == MAX_HOPS
+    with pytest.raises(ConfigError, match=r"dispatch\.hops"):
+        load(flags={"dispatch": {"hops": MAX_HOPS + 1}})
