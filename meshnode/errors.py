@@ -50,7 +50,8 @@ Not for: exceptions of libraries. Each I/O room maps those where they arise, wit
 
 from __future__ import annotations
 
-from typing import ClassVar
+from copy import copy
+from typing import ClassVar, Self
 
 
 class MeshnodeError(Exception):
@@ -163,6 +164,13 @@ class RequestError(MeshnodeError):
         self.param = param
         self.retry_after_s = retry_after_s
         self.load = ""
+
+    def at(self, node: str, advice: str = "") -> Self:
+        """The same, whose text says at which node it happened; every machine has an engine at 127.0.0.1."""
+        named = copy(self)
+        named.message = f"{node}: {self.message}{advice}"
+        named.args = (named.message,)
+        return named
 
 
 class BadRequest(RequestError):

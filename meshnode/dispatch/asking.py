@@ -13,7 +13,7 @@ import trio
 from meshnode.dialects import first_event_is_error, from_engines_event
 from meshnode.dialects.facts import rewrite_model
 from meshnode.dispatch import remote, ways, wire
-from meshnode.errors import EngineDown, EngineFailed
+from meshnode.errors import AnswerTimedOut, EngineDown, EngineFailed, FirstTokenTimedOut, Overloaded
 from meshnode.model.ids import NodeId
 from meshnode.routing import Flight
 
@@ -52,16 +52,9 @@ async def ask(
     `sent_as`. `signs` are told of one that does not answer yet. Raises RequestError."""
     try:
         return await _ask(around, job, sent_as, order, flight, signs)
-    except EngineFailed as error:
-        raise _at(around.view().name(order.attempt.node), error) from error
-
-
-def _at(node: str, error: EngineFailed) -> EngineFailed:
-    """The same, which says at whose engine it happened."""
-    advice = f"; {ADVICE}" if isinstance(error, EngineDown) else ""
-    named = type(error)(f"{node}: {error.message}{advice}", param=error.param, retry_after_s=error.retry_after_s)
-    named.load = error.load
-    return named
+    except (EngineFailed, Overloaded, FirstTokenTimedOut, AnswerTimedOut) as error:
+        advice = f"; {ADVICE}" if isinstance(error, EngineDown) else ""
+        raise error.at(around.view().name(order.attempt.node), advice) from error
 
 
 async def _ask(

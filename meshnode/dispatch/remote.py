@@ -13,7 +13,16 @@ import trio
 
 from meshnode.dialects import Judge, Unjudged, judge_of, status
 from meshnode.dispatch import load, wire
-from meshnode.errors import DecodeError, LinkError, PeerFailed, RequestError, StreamReset, Unauthorized
+from meshnode.errors import (
+    DeadlineExceeded,
+    DecodeError,
+    EngineFailed,
+    LinkError,
+    PeerFailed,
+    RequestError,
+    StreamReset,
+    Unauthorized,
+)
 from meshnode.gossip.facts import Facts
 from meshnode.model.job import Label
 from meshnode.mux.events import CANCEL
@@ -89,7 +98,10 @@ class RemoteAnswer:
         if (facts := load.read(trailers)) is not None:
             self._told(facts)
         if wire.ERROR in trailers:
-            raise _of_peer(status.from_wire(502, trailers, trailers.get(wire.MESSAGE, "").encode()))
+            error = _of_peer(status.from_wire(502, trailers, trailers.get(wire.MESSAGE, "").encode()))
+            if self._lease.onward is None and isinstance(error, EngineFailed | DeadlineExceeded):
+                error = error.at(self._lease.peer)
+            raise error
         if wire.DONE not in trailers:
             raise PeerFailed(f"the answer from {self._lease.peer} ended early")
         try:

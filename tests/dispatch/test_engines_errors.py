@@ -8,7 +8,16 @@ import msgspec
 import pytest
 from trio.testing import MockClock
 
-from meshnode.errors import EngineDown, EngineFailed, EngineUnauthorized, PeerFailed, RequestError, Unauthorized
+from meshnode.errors import (
+    EngineDown,
+    EngineFailed,
+    EngineUnauthorized,
+    FirstTokenTimedOut,
+    Overloaded,
+    PeerFailed,
+    RequestError,
+    Unauthorized,
+)
 from meshnode.model.advert import ModelOffer
 from tests.kit.world import EVENT, LAST, ScriptedEngine, World, WorldNode, world
 
@@ -103,3 +112,16 @@ async def test_no_peer_judges_the_clients_key(tmp_path: Path, autojump_clock: Mo
 def test_both_are_failures_of_an_engine_to_breakers_and_health() -> None:
     assert issubclass(EngineDown, EngineFailed) and issubclass(EngineUnauthorized, EngineFailed)
     assert EngineDown.elsewhere and EngineUnauthorized.elsewhere
+
+
+@pytest.mark.parametrize(
+    "refusal", [Overloaded("the engine e is full", retry_after_s=7.0), FirstTokenTimedOut("no first token after 2 s")]
+)
+async def test_whose_engine_was_full_or_late_is_said_and_when_to_come_back(
+    tmp_path: Path, autojump_clock: MockClock, refusal: RequestError
+) -> None:
+    async with world(tmp_path) as where:
+        _, asker = await pair(where, ScriptedEngine(MODEL, refuse=refusal))
+        error = await error_of(asker)
+        assert error.message == f"server: {refusal.message}"
+        assert (type(error), error.retry_after_s) == (type(refusal), refusal.retry_after_s)

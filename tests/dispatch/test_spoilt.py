@@ -81,7 +81,7 @@ async def test_after_a_token_the_stream_ends_with_an_error_and_none_of_it(
         server = where.nodes["bad"]
         for _ in range(5):
             answer, said = await node.ask(MODEL), b""
-            with pytest.raises(EngineFailed, match="the engine said what is no"):
+            with pytest.raises(EngineFailed, match=r"^bad: the engine said what is no"):
                 async for chunk in answer:
                     said += chunk
             assert (EVENT + EVENT).startswith(said)
