@@ -70,7 +70,10 @@ class Presence:
         job = dataclasses.replace(node.router.constrain(job), hops_left=node.config.dispatch.hops)
         view, now = node.member.view(), trio.current_time()
         plan = node.router.consider(job, view, node.local.state(), SystemRandom(), now, everybody=True)
-        return explain(plan, view)
+        told = explain(plan, view)
+        if plan.refusal is not None and node.outside is not None:
+            told["outside"] = node.outside.explain(job, plan.refusal)
+        return told
 
     def requests(self, many: int) -> list[dict[str, Any]]:
         """The last requests of this node's clients, the newest first."""

@@ -20,9 +20,15 @@ def explain(daemon: Daemon, model: str, prompt: str, as_json: bool) -> None:
         return say.write_json(found)
     rows = [_server(place, one) for place, one in enumerate([*found["attempts"], *found["others"]], 1)]
     print(say.clean(found["reason"]))
-    say.write_table(("", "NODE", "MODEL", "PATH", "PREDICTED", "SCORE"), rows, "nobody can serve it now")
+    outside = found.get("outside") or {"asked": [], "excluded": []}
+    nobody = "nobody in the mesh can serve it now" if outside["asked"] else "nobody can serve it now"
+    say.write_table(("", "NODE", "MODEL", "PATH", "PREDICTED", "SCORE"), rows, nobody)
     for one in found["excluded"]:
         print(say.clean(f"not {one['name']}: it {one['text']}"))
+    for place, name in enumerate(outside["asked"]):
+        print(say.clean(f"outside the mesh: {name}" + (" should that fail" if place else " would be asked")))
+    for why in outside["excluded"]:
+        print(say.clean(f"not outside the mesh: {why}"))
     return None
 
 

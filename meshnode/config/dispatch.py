@@ -9,7 +9,6 @@ from msgspec import Meta
 
 from meshnode.config.types import Bytes, Positive, Seconds, Share, Whole
 
-
 # What nodes let a job take (protocol.md §6): one that asks for more is refused by all of them.
 Hops = Annotated[int, Meta(ge=1, le=8)]
 

@@ -21,6 +21,13 @@ if TYPE_CHECKING:
 STEPS = 48
 """Of one request: more than the attempts there can be, each asked, queued and ended."""
 
+OUTSIDE = "asked outside the mesh"
+"""A commercial API was, whose name is the step's detail."""
+
+ANSWERED_OUTSIDE = "answered outside the mesh"
+
+_ASKED = frozenset({"asked", OUTSIDE})
+
 _OVER = frozenset({"answered", "failed", "let go"})
 """What happens to attempts that do not wait any more."""
 
@@ -102,6 +109,11 @@ class Entry:
         if attempt not in self.places:
             self.note(now, "queued", attempt, node, f"place {place}")
         self.places[attempt] = place
+
+    @property
+    def asked(self) -> int:
+        """How many servers were, those outside the mesh included."""
+        return sum(step.event in _ASKED for step in self.steps)
 
     @property
     def place(self) -> int:
@@ -194,7 +206,6 @@ def error_code(error: BaseException) -> str:
 
 def brief(entry: Entry, view: View, now: float) -> dict[str, Any]:
     """One request in a line of a list."""
-    served = next((step for step in reversed(entry.steps) if step.event in ("answered", "continued")), None)
     return {
         "id": entry.request,
         "at": round(entry.at, 3),
@@ -207,9 +218,19 @@ def brief(entry: Entry, view: View, now: float) -> dict[str, Any]:
         "outcome": entry.outcome or "running",
         "place": entry.place or None,
         "total_s": _us(entry.steps[-1].at if entry.outcome else now, entry) / 1e6,
-        "node": view.name(served.node) if served is not None and served.node is not None else None,
-        "attempts": sum(step.event == "asked" for step in entry.steps),
+        "node": _server(entry, view),
+        "attempts": entry.asked,
     }
+
+
+def _server(entry: Entry, view: View) -> str | None:
+    """Who answered, or went on with it."""
+    for step in reversed(entry.steps):
+        if step.event in ("answered", "continued") and step.node is not None:
+            return view.name(step.node)
+        if step.event == ANSWERED_OUTSIDE:
+            return step.detail
+    return None
 
 
 def report(entry: Entry, view: View, now: float) -> dict[str, Any]:
@@ -239,15 +260,18 @@ def _us(at: float, entry: Entry) -> int:
 def _attempts(entry: Entry, view: View) -> list[dict[str, Any]]:
     found: dict[int, dict[str, Any]] = {}
     for step in entry.steps:
-        if step.event == "asked" and step.node is not None:
+        if step.event in _ASKED:
+            node = step.node
             found[step.attempt] = {
-                "number": step.attempt, "node": step.node.text, "name": view.name(step.node), "why": step.detail,
+                "number": step.attempt, "node": node.text if node is not None else None,
+                "name": view.name(node) if node is not None else step.detail,
+                "why": step.detail if node is not None else "outside the mesh",
                 "began_s": _us(step.at, entry) / 1e6, "took_s": None, "outcome": "running",
             }  # fmt: skip
         elif step.attempt in found:
             one = found[step.attempt]
             one["took_s"] = (_us(step.at, entry) - round(one["began_s"] * 1e6)) / 1e6
-            one["outcome"] = step.detail or step.event
+            one["outcome"] = "answered" if step.event == ANSWERED_OUTSIDE else step.detail or step.event
     return list(found.values())
 
 

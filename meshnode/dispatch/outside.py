@@ -16,7 +16,8 @@ import trio
 from meshnode.config.dispatch import DispatchSection
 from meshnode.dispatch.asking import first_of
 from meshnode.dispatch.delivered import Delivered, Patience
-from meshnode.errors import DeadlineExceeded, RequestError
+from meshnode.dispatch.journal import ANSWERED_OUTSIDE, OUTSIDE
+from meshnode.errors import DeadlineExceeded, ModelNotFound, NoEligibleNode, RequestError
 from meshnode.observe import log
 from meshnode.routing.fallback import CloudChoice, Fallback, Spent, worth_asking
 
@@ -86,24 +87,34 @@ class Outside:
             raise refused
         chosen, excluded = self._fallback.choose(job, self._day())
         last = refused
-        for number, choice in enumerate(chosen, 1):
+        for choice in chosen:
             if not self._fallback.reserve(choice, self._day()):
                 continue
-            entry.note(trio.current_time(), "asked outside the mesh", detail=choice.provider)
+            number = entry.asked + 1
+            entry.note(trio.current_time(), OUTSIDE, number, detail=choice.provider)
             try:
                 begun = await self._ask(job, choice)
             except RequestError as error:
-                entry.note(trio.current_time(), "failed outside the mesh", detail=error.code)
+                entry.note(trio.current_time(), "failed outside the mesh", number, detail=error.code)
                 logger.info("a provider did not answer", job=job.id, provider=choice.provider, code=error.code)
                 last = error
                 if not error.elsewhere:
                     raise
                 continue
-            entry.note(trio.current_time(), "first token", detail=choice.provider)
+            entry.note(trio.current_time(), ANSWERED_OUTSIDE, number, detail=choice.provider)
+            entry.note(trio.current_time(), "first token")
             headers = self._headers(begun, choice, refused, number)
             patience = Patience(job.wishes.silence_s or self._section.silence_s, job.deadline)
-            return Delivered(begun, headers, patience, self._watch, self._at_end(begun, choice, settled))
-        raise _with(refused, excluded) if excluded and last is refused else last
+            return Delivered(begun, headers, patience, self._watch, self._at_end(begun, choice, entry, settled))
+        raise _with(job, refused, excluded) if excluded and last is refused else last
+
+    def explain(self, job: Job, refused: RequestError) -> dict[str, list[str]] | None:
+        """Who would be asked once the mesh has refused like this, in order, and why not each of the others; None where
+        nobody would."""
+        if not worth_asking(refused):
+            return None
+        chosen, excluded = self._fallback.choose(job, self._day())
+        return {"asked": [choice.provider for choice in chosen], "excluded": excluded} if chosen or excluded else None
 
     def state(self) -> Mapping[str, object]:
         """For status pages."""
@@ -132,14 +143,18 @@ class Outside:
         self._fallback.settle(choice, prompt_tokens, answer_tokens, self._day())
         self._spent.set()
 
-    def _at_end(self, begun: _Begun, choice: CloudChoice, settled: Callable[[str, str, str], None]) -> Ended:
-        def ended(_: Delivered, error: RequestError | None, whole: bool) -> None:
+    def _at_end(
+        self, begun: _Begun, choice: CloudChoice, entry: Entry, settled: Callable[[str, str, str], None]
+    ) -> Ended:
+        def ended(answer: Delivered, error: RequestError | None, whole: bool) -> None:
             usage = begun.answer.usage if whole else None
             if usage is None:
                 self._settle(choice, None, None)
             else:
                 self._settle(choice, usage.prompt_tokens, usage.completion_tokens)
-            settled(choice.model, choice.provider, error.code if error is not None else "ok" if whole else "cancelled")
+            outcome = error.code if error is not None else "ok" if whole else "cancelled"
+            entry.ended(trio.current_time(), outcome, answer.chunks)
+            settled(choice.model, choice.provider, outcome)
 
         return ended
 
@@ -159,7 +174,11 @@ class Outside:
         return int(self._wall_clock() // DAY_S)
 
 
-def _with(refused: RequestError, excluded: list[str]) -> RequestError:
-    """The same error, which also says why nobody outside was asked."""
-    message = f"{refused.message} Outside the mesh: {'; '.join(excluded)}."
+def _with(job: Job, refused: RequestError, excluded: list[str]) -> RequestError:
+    """The same error, which also says why nobody outside was asked. A model that is only had there is known: what
+    leaves nobody are the request's rules, or the purse."""
+    why = f"outside the mesh: {'; '.join(excluded)}"
+    if isinstance(refused, ModelNotFound):
+        return NoEligibleNode(f"Nobody may serve {job.facts.model!r} as this was asked: no node offers it, and {why}.")
+    message = f"{refused.message} O{why[1:]}."
     return type(refused)(message, param=refused.param, retry_after_s=refused.retry_after_s)

@@ -19,7 +19,13 @@ from meshnode.model.answer import Answer, WholeAnswer
 WHOLE_BYTES = 64 * 1024 * 1024
 """Largest answer read whole, to be translated or to find what it used."""
 
-_NO_CHOICES = b'"choices":[]'
+
+class _Event(msgspec.Struct):
+    choices: list[msgspec.Raw] | None = None
+    usage: msgspec.Raw = msgspec.Raw(b"null")
+
+
+_EVENT = msgspec.json.Decoder(_Event)
 
 
 class PricedAnswer(Answer, Protocol):
@@ -130,13 +136,23 @@ class TranslatedAnswer:
 
 
 def without_usage(events: bytes) -> bytes:
-    """Whole events without the one that has no choices: what a client that did not ask for usage is not shown."""
-    if _NO_CHOICES not in events:
+    """Whole events without the one that tells usage and has no choices, however it is spaced: what a client that did
+    not ask for it is not shown, since it would look for a first choice."""
+    if b'"usage"' not in events:
         return events
     separator = b"\r\n\r\n" if b"\r\n\r\n" in events else b"\n\n"
-    return separator.join(
-        event for event in events.split(separator) if _NO_CHOICES not in event or b"usage" not in event
-    )
+    return separator.join(event for event in events.split(separator) if not _tells_usage(event))
+
+
+def _tells_usage(event: bytes) -> bool:
+    if b'"usage"' not in event:
+        return False
+    data = b"\n".join(line[5:].strip() for line in event.splitlines() if line.startswith(b"data:"))
+    try:
+        told = _EVENT.decode(data)
+    except (msgspec.DecodeError, RecursionError):
+        return False
+    return told.choices == [] and bytes(told.usage) != b"null"
 
 
 async def read_all(answer: Answer) -> bytes:

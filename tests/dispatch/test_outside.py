@@ -14,7 +14,7 @@ from trio.testing import MockClock
 from meshnode.config.cloud import CloudModel, CloudProvider, CloudSection
 from meshnode.config.dispatch import DispatchSection
 from meshnode.dialects.sse import Usage
-from meshnode.dispatch.journal import Entry
+from meshnode.dispatch.journal import Entry, brief, report
 from meshnode.dispatch.outside import DAY_S, Outside
 from meshnode.dispatch.watch import Watch
 from meshnode.errors import (
@@ -24,12 +24,14 @@ from meshnode.errors import (
     EngineFailed,
     Forbidden,
     ModelNotFound,
+    NoEligibleNode,
     Overloaded,
     RequestError,
 )
 from meshnode.model.ids import NodeId
 from meshnode.model.job import Facts, Job, Label
 from meshnode.routing.fallback import Fallback, Spent
+from tests.routing.build import star
 
 MODELS = (CloudModel("large", input_price=1.0, output_price=1.0),)
 SECTION = CloudSection(
@@ -102,12 +104,16 @@ class Place:
         )
 
     async def ask(self, refused: RequestError = REFUSED, **job: Any) -> Any:
-        asked = Job(
+        asked = self.job(**job)
+        self.entry = Entry(asked, trio.current_time())
+        return await self.outside.dispatch(asked, refused, self.entry, lambda *told: self.settled.append(told))
+
+    @staticmethod
+    def job(**fields: Any) -> Job:
+        job = Job(
             "j", "/v1/chat/completions", b"{}", Facts("large", prompt_tokens=10, max_tokens=5), NodeId(bytes(32)), 60.0
         )
-        asked = dataclasses.replace(asked, **job)
-        entry = Entry(asked, trio.current_time())
-        return await self.outside.dispatch(asked, refused, entry, lambda *told: self.settled.append(told))
+        return dataclasses.replace(job, **fields)
 
     @property
     def micro(self) -> int:
@@ -153,8 +159,10 @@ async def test_only_what_another_server_may_cure_goes_out(
 
 async def test_what_is_sensitive_stays_and_the_error_says_so(autojump_clock: MockClock) -> None:
     place = Place(lambda: Answer(b"a"))
-    with pytest.raises(ModelNotFound, match="outside the mesh, and the request is sensitive"):
+    with pytest.raises(NoEligibleNode, match="outside the mesh, and the request is sensitive"):
         await place.ask(ModelNotFound("no such model."), label=Label.SENSITIVE)
+    with pytest.raises(Overloaded, match=r"^full\. Outside the mesh: first is outside the mesh, and"):
+        await place.ask(Overloaded("full."), label=Label.SENSITIVE)
     assert not place.accounts["first"].asked
 
 
@@ -163,6 +171,28 @@ async def test_the_next_provider_is_asked_where_one_fails_and_failing_costs_noth
     answer = await place.ask()
     assert (await whole(answer), answer.headers["x-meshnode-node"]) == (b"a", "second")
     assert place.micro == 2
+
+
+async def test_who_was_asked_outside_and_who_answered_is_told(autojump_clock: MockClock) -> None:
+    place = Place(lambda: Overloaded("busy"), lambda: Answer(b"a", b"b", usage=Usage(1, 1)))
+    answer = await place.ask()
+    assert await whole(answer) == b"ab"
+    told = report(place.entry, star(1), trio.current_time())
+    assert (told["node"], told["chunks"], told["outcome"]) == ("second", 2, "ok")
+    assert [(one["number"], one["node"], one["name"], one["outcome"]) for one in told["attempts"]] == [
+        (1, None, "first", "overloaded"),
+        (2, None, "second", "answered"),
+    ]
+    assert answer.headers["x-meshnode-attempts"] == str(brief(place.entry, star(1), 0.0)["attempts"]) == "2"
+
+
+def test_who_would_be_asked_outside_can_be_told_before() -> None:
+    place = Place()
+    assert place.outside.explain(place.job(), REFUSED) == {"asked": ["first", "second"], "excluded": []}
+    kept = place.outside.explain(place.job(label=Label.SENSITIVE), REFUSED)
+    assert kept is not None and not kept["asked"] and "sensitive" in kept["excluded"][0]
+    assert place.outside.explain(place.job(), NoEligibleNode("rules")) is None
+    assert place.outside.explain(place.job(facts=Facts("another")), REFUSED) is None
 
 
 async def test_when_all_fail_the_last_error_is_the_answer(autojump_clock: MockClock) -> None:
@@ -212,7 +242,7 @@ async def test_requests_at_once_do_not_spend_the_same_money(autojump_clock: Mock
     async with trio.open_nursery() as nursery:
         nursery.start_soon(place.ask)
         await trio.testing.wait_all_tasks_blocked()
-        with pytest.raises(ModelNotFound, match="today's budget"):
+        with pytest.raises(NoEligibleNode, match="today's budget"):
             await place.ask(ModelNotFound("no such model."))
         nursery.cancel_scope.cancel()
 

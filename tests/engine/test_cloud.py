@@ -146,3 +146,11 @@ def test_what_cannot_be_used_is_said_at_the_start(changes: dict[str, Any], fault
 def test_only_the_usage_event_is_taken_out() -> None:
     filtered = b'data: {"choices":[],"prompt_filter_results":[]}\n\n'
     assert without_usage(filtered + DELTA + USAGE + DONE) == filtered + DELTA + DONE
+
+
+@pytest.mark.parametrize("end", [b"\n\n", b"\r\n\r\n"])
+def test_the_usage_event_is_known_however_it_is_spaced(end: bytes) -> None:
+    """A client that did not ask for it takes `choices[0]` of every event."""
+    delta = b'data: {"choices": [{"delta": {"content": "\\"usage\\""}}], "usage": null}'
+    usage = b'data: { "choices" : [ ], "usage": {"prompt_tokens": 5, "completion_tokens": 2} }'
+    assert without_usage(end.join([delta, usage, b"data: [DONE]", b""])) == end.join([delta, b"data: [DONE]", b""])
