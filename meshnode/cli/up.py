@@ -57,6 +57,10 @@ def up(launch: Launch) -> int:
     runs = place.running(home)
     if runs is not None:
         seen = report.read(runs.get("/mesh/status"))
+        if seen.node.draining:
+            raise StartError(
+                f"the node in {home.path} is stopping, as soon as the answers in flight have ended: start it again then"
+            )
         voice.already(seen)
         if launch.hello:
             trio.run(hello.ask, seen, voice, launch.json, home.path)

@@ -90,8 +90,8 @@ async def serve(
 ) -> None:
     """Serve `app` until cancelled, or until `stop` is set and then at most `grace_s` seconds more. Owns `listeners`.
 
-    Idle connections close once the answers of others and, where given, `rest` have ended: whoever asks on one of them
-    while this node drains is told so.
+    Until the answers under way and, where given, `rest` have ended, whoever asks is answered, on new connections too:
+    that this node drains is not to be told from a node that does not run otherwise. Then all close.
     """
     door = Door(app, section)
     async with trio.open_nursery() as connections:
@@ -101,12 +101,13 @@ async def serve(
                     acceptors.start_soon(door.accept, listener, connections)
                 task_status.started()
                 await stop.wait()
+                connections.cancel_scope.deadline = trio.current_time() + grace_s
+                await door.answered(rest)
                 acceptors.cancel_scope.cancel()
         finally:
             for listener in listeners:
                 listener.socket.close()
-        connections.cancel_scope.deadline = trio.current_time() + grace_s
-        await door.drain(rest)
+        door.close()
 
 
 class Door:
@@ -145,15 +146,17 @@ class Door:
         self._per_address[address] += 1
         connections.start_soon(self._run, connection, address)
 
-    async def drain(self, rest: trio.Event | None = None) -> None:
-        """Responses from now on are the last of their connections; once `rest` is set and none is under way, idle
-        connections close."""
+    async def answered(self, rest: trio.Event | None = None) -> None:
+        """Responses from now on are the last of their connections; wait until `rest` is set and none is under way."""
         await self._context.terminated.set()
         if rest is not None:
             await rest.wait()
         while any(connection.busy for connection in self._open):
             self._ended = trio.Event()
             await self._ended.wait()
+
+    def close(self) -> None:
+        """Close what is idle; what came meanwhile is the last of its connection."""
         for connection in list(self._open):
             connection.drain()
 

@@ -164,6 +164,13 @@ def test_up_where_a_node_runs_already_says_so_and_is_content(cli: CliRunner, hom
     assert json.loads(lines.stdout)["event"] == "running"
 
 
+def test_up_where_a_node_is_stopping_is_not_content(cli: CliRunner, home: Path, daemon: FakeDaemon) -> None:
+    daemon.answer("GET", "/mesh/status", {**STATUS, "node": {**STATUS["node"], "draining": True}})
+    result = cli.invoke(app, ["up", "--home", str(home)])
+    assert result.exit_code == 1
+    assert "is stopping" in result.stderr
+
+
 def test_a_busy_address_is_explained_with_its_flag(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["meshnode"])
     monkeypatch.setattr(holder, "find", lambda port, homes: None)

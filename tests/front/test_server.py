@@ -50,13 +50,17 @@ class TestStopping:
             await door.stopped.wait()
             assert trio.current_time() <= 10
 
-    async def test_takes_nobody_new(self, autojump_clock: MockClock) -> None:
+    async def test_answers_whoever_comes_until_the_last_answer_has_ended(self, autojump_clock: MockClock) -> None:
         async with served(Mesh(lambda job: Script(5.0, DONE)).app()) as door:
             busy = await door.client()
             await busy.send("POST", "/v1/chat/completions", chat_body(stream=True))
             await trio.sleep(1)
             door.stop.set()
             await trio.testing.wait_all_tasks_blocked(0.01)
+            probe = await (await door.client()).ask("GET", "/healthz")
+            assert (probe.status, probe.headers["connection"]) == (200, "close")
+            assert (await busy.read()).whole
+            await door.stopped.wait()
             with pytest.raises(OSError, match="all attempts to connect"):
                 await door.client()
 

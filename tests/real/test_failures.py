@@ -458,8 +458,9 @@ def test_after_a_signal_an_answer_for_a_peer_is_finished(mesh: Mesh, client: ope
         until(lambda node=node: "alpha's" not in node.models(), f"{node.name} no longer offers what alpha has")
     other = client.chat.completions.with_raw_response.create(model="shared", messages=HELLO)
     assert other.headers["x-meshnode-node"] == "delta"
-    with pytest.raises(urllib.error.URLError):
+    with pytest.raises(urllib.error.HTTPError, match="503"):
         mesh.alpha.get("/readyz")
+    assert mesh.alpha.status()["node"]["draining"]
     asking.ended()
     assert asking.error is None
     assert asking.text == words(PACED["tokens"])
