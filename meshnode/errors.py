@@ -25,6 +25,7 @@
         ├── Forbidden              403
         ├── NotShared              403  theirs: the machine works for its owner only, now or always
         ├── ModelNotFound          404  theirs: no node offers this name
+        ├── NotFound               404  theirs: this node has nothing of that name
         ├── Conflict               409  theirs: the idempotency key belongs to another request or a past answer
         ├── BodyTooLarge           413
         ├── Overloaded             429  every slot and queue is full; Retry-After says when
@@ -218,6 +219,14 @@ class ModelNotFound(RequestError):
     status = 404
     kind = "invalid_request_error"
     code = "model_not_found"
+
+
+class NotFound(RequestError):
+    """There is nothing at this path, or no longer."""
+
+    status = 404
+    kind = "invalid_request_error"
+    code = "not_found"
 
 
 class Conflict(RequestError):

@@ -29,5 +29,6 @@ def reported(as_json: bool = False) -> Iterator[None]:
     except OSError as error:
         # A full disk behind standard output, an interpreter that may not be run again: nothing a traceback explains.
         say.discard(sys.stdout)
-        say.write_error(MeshnodeError(str(error)), as_json)
+        text = f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error)
+        say.write_error(MeshnodeError(text), as_json)
         raise typer.Exit(say.FAILED) from error

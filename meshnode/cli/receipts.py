@@ -70,9 +70,13 @@ def _bytes_words(request: Path | None, answer: Path | None) -> str:
 def _compare(word: str, digest: bytes, file: Path | None) -> None:
     if file is None:
         return
-    with file.open("rb") as opened:
-        if hashlib.file_digest(opened, "sha256").digest() != digest:
-            raise EvidenceRefused(f"the receipt is for another {word} than {file}")
+    try:
+        with file.open("rb") as opened:
+            found = hashlib.file_digest(opened, "sha256").digest()
+    except OSError as error:
+        raise EvidenceRefused(f"the {word} in {file} cannot be read: {error.strerror}") from error
+    if found != digest:
+        raise EvidenceRefused(f"the receipt is for another {word} than {file}")
 
 
 def _of_file(file: Path) -> Receipt:
@@ -84,7 +88,10 @@ def _of_file(file: Path) -> Receipt:
         raise DecodeError(f"{file} is no exported receipt: {error}") from error
     if len(found.body) > MAX_RECEIPT_BYTES:
         raise DecodeError(f"{file} is no receipt: its body is too long")
-    said = SignedReceipt(found.body, found.signature).check()
+    try:
+        said = SignedReceipt(found.body, found.signature).check()
+    except DecodeError as error:
+        raise DecodeError(f"what {file} says was signed is no receipt, or has been changed: {error}") from error
     if NodeId(said.server).text != found.signer:
         raise EvidenceRefused("the receipt is by another node than the file says")
     return said

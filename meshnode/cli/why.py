@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from meshnode.cli import say
 from meshnode.cli.daemon import Daemon
-from meshnode.errors import DecodeError
+from meshnode.errors import BadRequest, DecodeError, NotFound
 
 REQUESTS = "/mesh/requests"
 
@@ -27,7 +27,12 @@ PARTLY = (
 
 def why(daemon: Daemon, request: str, everyone: bool, as_json: bool) -> None:
     """What happened to one request; with `everyone` each candidate that was looked at."""
-    document = daemon.get(f"{REQUESTS}/{quote(request, safe='')}")
+    if not request:
+        raise BadRequest("a request's id is missing: `meshnode why` lists the last ones")
+    try:
+        document = daemon.get(f"{REQUESTS}/{quote(request, safe='')}")
+    except NotFound as error:
+        raise NotFound(f"this node remembers no request {request!r}: `meshnode why` lists the last ones") from error
     if as_json:
         return say.write_json(document)
     try:

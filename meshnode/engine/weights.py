@@ -156,7 +156,7 @@ def _files(path: Path) -> list[Path]:
         file
         for file in path.rglob("*")
         if file.is_file()
-        and file.name != FOLDER_MANIFEST
+        and not file.name.endswith((FOLDER_MANIFEST, FILE_SUFFIX))
         and not any(part.startswith(".") for part in file.relative_to(path).parts)
     ]
     if not 0 < len(found) <= MAX_FILES:

@@ -42,6 +42,7 @@ def add_requests(app: QuartTrio, doors: Doors) -> None:
         doors.keys.command(header_map(request.scope["headers"]))
         found = doors.request(request_id)
         if found is None:
-            status, headers, body = http_problem(404, "This node remembers no such request among its last")
+            said = f"This node remembers no request {request_id[:128]!r}: /mesh/requests lists the last ones"
+            status, headers, body = http_problem(404, said)
             return TrioResponse(body, status, headers)
         return TrioResponse(msgspec.json.encode(found), 200, content_type=JSON)

@@ -78,9 +78,12 @@ def sign(manifest: Manifest, key: bytes, sign_raw: SignRaw) -> bytes:
 
 def verify(data: bytes, signers: Collection[bytes]) -> Signed:
     """Judge an envelope. Raises EvidenceRefused when none of `signers` signed it, DecodeError for what is none."""
-    opened = Envelope.unpack(data).open(PAYLOAD_TYPE, signers)
+    envelope = Envelope.unpack(data)
+    opened = envelope.open(PAYLOAD_TYPE, signers)
     if opened is None:
-        raise EvidenceRefused("no trusted signer has signed this weight manifest (trust.signers lists those who are)")
+        named = ", ".join(one.keyid if one.keyid.isprintable() else "?" for one in envelope.signatures if one.keyid)
+        by = f", which names {named}" if named else ""
+        raise EvidenceRefused(f"nobody in trust.signers has signed this weight manifest{by}")
     payload, signer = opened
     return Signed(Manifest.unpack(payload), signer)
 

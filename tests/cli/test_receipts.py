@@ -82,6 +82,17 @@ def test_an_export_that_was_changed_is_refused(home: Path, tmp_path: Path, field
     assert run(home, "verify", str(tmp_path / "changed"))[0] == 1
 
 
+def test_what_is_wrong_with_a_file_names_it(home: Path, tmp_path: Path) -> None:
+    exported = json.loads(run(home, "export", "job-1")[1])
+    (tmp_path / "changed").write_text(json.dumps({**exported, "body": "z" + exported["body"][1:]}))
+    assert f"what {tmp_path / 'changed'} says was signed" in run(home, "verify", str(tmp_path / "changed"))[1]
+    code, text = run(home, "verify", "job-1", "--answer", str(tmp_path / "none"))
+    assert (code, text) == (
+        1,
+        f"meshnode: the answer in {tmp_path / 'none'} cannot be read: No such file or directory\n",
+    )
+
+
 def test_receipts_of_this_home_are_verified_by_their_requests_id(home: Path) -> None:
     assert run(home, "verify", "job-1")[0] == 0
     code, text = run(home, "verify", "job-2")

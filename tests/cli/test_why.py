@@ -133,6 +133,14 @@ def test_it_is_asked_with_the_control_secret(cli: CliRunner, home: Path, daemon:
     assert daemon.asked[-1][3] == f"Bearer {secret}"
 
 
+def test_an_id_that_is_not_known_or_empty_is_named(cli: CliRunner, home: Path, daemon: FakeDaemon) -> None:
+    daemon.answer("GET", "/mesh/requests/j2", {"error": {"message": "no", "code": "not_found"}}, status=404)
+    said = cli.invoke(app, ["why", "j2", "--json", "--home", str(home)])
+    error = json.loads(said.stderr)["error"]
+    assert (said.exit_code, error["code"]) == (1, "not_found") and "'j2'" in error["message"]
+    assert "id is missing" in cli.invoke(app, ["why", "", "--home", str(home)]).stderr
+
+
 def test_what_is_not_known_or_of_another_version_is_an_error(cli: CliRunner, home: Path, daemon: FakeDaemon) -> None:
     assert cli.invoke(app, ["why", "j2", "--home", str(home)]).exit_code == 1
     daemon.answer("GET", "/mesh/requests/j3", {"id": "j3"})

@@ -192,6 +192,13 @@ def test_a_folder_is_all_its_files(tmp_path: Path) -> None:
     assert make_manifest(tmp_path, "m", 1, lambda *_: None).digest != first
 
 
+def test_manifests_of_single_files_are_no_weights_of_their_folder(tmp_path: Path) -> None:
+    (tmp_path / "a.gguf").write_bytes(b"a")
+    first = signed(tmp_path)
+    signed(tmp_path / "a.gguf")
+    assert make_manifest(tmp_path, "m", 1, lambda *_: None).digest == first
+
+
 def test_an_empty_folder_has_no_manifest(tmp_path: Path) -> None:
     with pytest.raises(DecodeError, match="0 files"):
         make_manifest(tmp_path, "m", 1, lambda *_: None)
