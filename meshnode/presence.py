@@ -130,7 +130,7 @@ class Presence:
                 "uptime_s": round(trio.current_time() - self._started, 1),
                 "draining": node.local.draining,
                 "sharing": node.local.share.status(),
-                "owner": node.config.node.owner,
+                "owner": node.member.owner,
             },
             "mesh": {
                 "id": node.member.mesh_id.text,

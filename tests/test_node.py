@@ -113,6 +113,14 @@ async def test_leaving_a_stream_cuts_the_engine(tmp_path: Path, engine: FakeEngi
             await engine.cut(1)
 
 
+async def test_whose_machine_it_is_says_the_certificate(
+    tmp_path: Path, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with Node(settings(engine.url), home=tmp_path / "home") as node:
+        monkeypatch.setattr(type(node.member), "owner", "bob")  # as after joining by an invite that says so
+        assert node.status()["node"]["owner"] == node.status()["mesh"]["owner"] == "bob"
+
+
 async def test_its_pages_tell_of_it(tmp_path: Path, engine: FakeEngine) -> None:
     async with Node(settings(engine.url), home=tmp_path / "home") as node:
         await node.engines_settled()

@@ -12,7 +12,7 @@ from typing import Any
 
 from meshnode.cli import report, say, words
 from meshnode.cli.daemon import Daemon
-from meshnode.cli.report import EngineReport, ModelReport, PeerReport, Report
+from meshnode.cli.report import CloudReport, EngineReport, ModelReport, PeerReport, Report
 
 STATUS = "/mesh/status"
 
@@ -63,6 +63,7 @@ def status(daemon: Daemon, as_json: bool) -> None:
 def _facts(seen: Report) -> Sequence[str]:
     mesh = seen.mesh
     advertised = f", advertised as {', '.join(mesh.addresses)}" if mesh.addresses else ""
+    cloud = [words.line("cloud", _cloud(seen.cloud))] if seen.cloud is not None else []
     return (
         words.headline(seen),
         words.line("api", f"{seen.api}/v1"),
@@ -70,15 +71,23 @@ def _facts(seen: Report) -> Sequence[str]:
         words.line("trust", words.trust(mesh, time.time())),
         words.line("gpu", words.machine(seen.hardware)),
         words.line("engines", words.engines(seen.engines)),
+        *cloud,
         words.line("sharing", words.sharing(seen.node.sharing)),
         words.line("requests", f"{_requests(seen)}; up {words.age(seen.node.uptime_s)}"),
     )
 
 
+def _cloud(found: CloudReport) -> str:
+    if not found.budget:
+        return f"{', '.join(found.providers)}; asked for nothing until cloud.budget is set"
+    return f"{', '.join(found.providers)}; {found.left:.2f} of {found.budget:.2f} left today"
+
+
 def _requests(seen: Report) -> str:
     now = seen.requests
+    peers = f", {now.for_peers} for peers" if now.for_peers else ""
     elsewhere = f", {now.queued_elsewhere} queued at other nodes" if now.queued_elsewhere else ""
-    return f"{now.running} running, {now.queued} queued{elsewhere}, {now.answered} answered, {now.failed} failed"
+    return f"{now.running} running{peers}, {now.queued} queued{elsewhere}, {now.answered} answered, {now.failed} failed"
 
 
 def _model(model: ModelReport) -> Sequence[str]:

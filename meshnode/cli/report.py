@@ -141,10 +141,19 @@ class WaitingReport(msgspec.Struct, frozen=True):
 
 class RequestsReport(msgspec.Struct, frozen=True):
     running: int = 0
+    for_peers: int = 0
     queued: int = 0
     queued_elsewhere: int = 0
     answered: int = 0
     failed: int = 0
+
+
+class CloudReport(msgspec.Struct, frozen=True):
+    """Commercial APIs, and what is left of today's budget."""
+
+    providers: tuple[str, ...] = ()
+    budget: float = 0
+    left: float = 0
 
 
 class Report(msgspec.Struct, frozen=True):
@@ -159,6 +168,7 @@ class Report(msgspec.Struct, frozen=True):
     peers: tuple[PeerReport, ...] = ()
     requests: RequestsReport = RequestsReport()
     waiting: tuple[WaitingReport, ...] = ()
+    cloud: CloudReport | None = None
 
 
 def read(document: Any) -> Report:

@@ -33,6 +33,15 @@ def test_status_has_this_node_and_a_line_for_each_peer(cli: CliRunner, home: Pat
     ]  # fmt: skip
 
 
+def test_status_tells_of_peers_jobs_and_of_commercial_apis(cli: CliRunner, home: Path, daemon: FakeDaemon) -> None:
+    cloud = {"providers": ["acme"], "budget": 2.0, "left": 1.5}
+    requests = {**STATUS["requests"], "for_peers": 3}
+    daemon.answer("GET", "/mesh/status", {**STATUS, "requests": requests, "cloud": cloud})
+    text = cli.invoke(app, ["status", "--home", str(home)]).stdout
+    assert "1 running, 3 for peers, 2 queued" in text
+    assert " cloud     acme; 1.50 of 2.00 left today" in text.splitlines()
+
+
 def test_what_other_machines_say_cannot_steer_the_terminal(cli: CliRunner, home: Path) -> None:
     for listing in ("status", "peers"):
         assert "\x1b" not in cli.invoke(app, [listing, "--home", str(home)]).stdout
