@@ -23,7 +23,7 @@ from typing import Any, ClassVar, Self, TypeVar
 import openai
 import trio
 
-from meshnode.testing import FakeEngine, Record
+from meshnode.testing import Behaviour, FakeEngine, Record
 from tests.kit.waiting import PATIENCE_S, until
 
 T = TypeVar("T")
@@ -266,6 +266,16 @@ def see_each_other(nodes: Sequence[NodeProcess], models: set[str]) -> None:
 def reached(node: NodeProcess) -> set[str]:
     """Names of the nodes that `node` can reach now."""
     return {name for name, state in node.peers().items() if state != "gone"}
+
+
+class Pace(Behaviour, frozen=False):  # type: ignore[misc] # the one field that changes is read at each token
+    """Slow streams, until `hurry`: what a test does meanwhile is done while they run, however long it takes."""
+
+    token_s: float = 0.25
+
+    def hurry(self, token_s: float = 0.0) -> None:
+        """So long between tokens from now on."""
+        self.token_s = token_s
 
 
 class EngineThread:

@@ -26,8 +26,9 @@ DNS_FLAGS_AT = 14 + 20 + 8 + 2
 """In an Ethernet frame with IPv4 and UDP: after those three headers and the message's id (RFC 1035 §4.1.1)."""
 DNS_ANSWER = 0x80
 
-HASTE = "ping_s = 0.5\nredial_max_s = 1.0\n"
-"""A dead link is noticed after 1.5 s instead of 15, and what cannot be dialled is tried each second."""
+HASTE = "ping_s = 0.5\nping_misses = 10\nredial_max_s = 1.0\n"
+"""A dead link is noticed after 5 s instead of 15, and what cannot be dialled is tried each second. Sooner, and a link
+whose other end only stood still for a moment would be taken for dead."""
 QUIET = f"[mesh]\nmdns = false\n{HASTE}"
 BY_MULTICAST = f"[mesh]\nmdns = true\n{HASTE}"
 

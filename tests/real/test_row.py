@@ -112,6 +112,8 @@ def test_new_requests_go_another_way_at_once_when_a_relay_is_killed(row: Row) ->
     alpha, echo = row.nodes["alpha"], row.nodes["echo"]
     echo.host.cables[0].restore()
     until(lambda: alpha.peers().get("echo") == "direct", "alpha and echo are linked")
+    until(lambda: {"bravo", "echo"} <= _links(alpha, "charlie"), "charlie says so of both")
+    until(lambda: all("charlie" in _links(alpha, name) for name in ("bravo", "echo")), "and both of charlie")
     assert alpha.ask("fake-model")[1].endswith(" > charlie > delta")
     relay = alpha.ask("fake-model")[1].split(" > ")[1]
     row.nodes[relay].kill()
@@ -121,3 +123,8 @@ def test_new_requests_go_another_way_at_once_when_a_relay_is_killed(row: Row) ->
     other = "echo" if relay == "bravo" else "bravo"
     assert (text.startswith("t0 "), path) == (True, f"alpha > {other} > charlie > delta")
     say(f"answered by another way {took_s:.3f} s after the relay was killed")
+
+
+def _links(node: HostNode, peer: str) -> set[str]:
+    """Whom `peer` is linked to, as far as `node` has heard."""
+    return {link for entry in node.status()["peers"] if entry["name"] == peer for link in entry["links"]}

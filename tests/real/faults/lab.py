@@ -141,7 +141,7 @@ class Lab:
         await trio.to_thread.run_sync(first.start)
         await _together([lambda node=node: self._join(first, node) for node in others])
         for node in self.nodes:
-            await self._until(lambda node=node: self._sees(node, len(others), 2), PATIENCE_S)
+            assert await self._until(lambda node=node: self._sees(node, len(others), 2), PATIENCE_S), node.name
         self.secrets = [Home(node.home).control_secret() for node in self.nodes]
         self.began = trio.current_time()
 
@@ -280,7 +280,7 @@ class Lab:
     def _held(self) -> str:
         found = []
         for node, engine in zip(self.nodes, self.engines, strict=True):
-            status = _status(node)
+            status = _status(node, PATIENCE_S)
             requests, busy = status["requests"], sum(line["busy"] + line["queued"] for line in status["engines"])
             held = [requests["running"], requests["for_peers"], requests["queued"], busy, engine.tell()["running"]]
             if any(held):
@@ -298,12 +298,12 @@ def laboratory(folder: Path, plan: Plan) -> Iterator[Lab]:
         lab.kill()
 
 
-def _status(node: NodeProcess) -> dict[str, Any]:
-    """Its `/mesh/status`, if it says so soon: it may be standing still."""
+def _status(node: NodeProcess, patience_s: float = STATUS_S) -> dict[str, Any]:
+    """Its `/mesh/status`, if it says so in time: it may be standing still."""
     api = next((line["api"] for line in node.lines if line.get("event") == "ready"), None)
     if api is None:
         raise OSError(f"{node.name} is not up")
-    with urllib.request.urlopen(api + "/mesh/status", timeout=STATUS_S) as answer:
+    with urllib.request.urlopen(api + "/mesh/status", timeout=patience_s) as answer:
         document: dict[str, Any] = json.load(answer)
     return document
 
