@@ -186,6 +186,8 @@ class Node(AbstractAsyncContextManager["Node"]):
                 self.home.clear_run()
                 for listener in api:
                     listener.socket.close()
+                if self._pipes is not None:
+                    self._pipes.close()
 
     async def _build(self, api: list[trio.SocketListener], ring: Ring) -> None:
         key = self.home.node_key()
@@ -203,7 +205,9 @@ class Node(AbstractAsyncContextManager["Node"]):
         self.proofs = Proofs(
             key, config.trust, self.home.path, self.engines.files, lambda: self.member.mesh, self.description.tell
         )
-        pipes = self._pipes if self._pipes is not None else await open_pipes(config.mesh)
+        if self._pipes is None:
+            self._pipes = await open_pipes(config.mesh)
+        pipes = self._pipes
         self.mesh_address = pipes.address
         self.member = Member(self.home, key, config, pipes, self._work(), SystemRandom())
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import http.client
 import json
+import socket
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import trio
 import meshnode
 from meshnode import commands
 from meshnode.config import Config, load
-from meshnode.errors import ModelNotFound, NoPeerReachable, SecretFileError, StartError
+from meshnode.errors import ConfigError, ModelNotFound, NoPeerReachable, SecretFileError, StartError
 from meshnode.front.doors import Control
 from meshnode.node import Node
 from meshnode.testing import Behaviour, FakeEngine
@@ -173,6 +174,22 @@ async def test_an_address_in_use_is_named_and_the_home_is_free_again(tmp_path: P
         assert caught.value.address == taken
     async with Node(settings(), home=tmp_path / "two"):
         pass
+
+
+async def test_a_start_that_fails_frees_the_mesh_port(tmp_path: Path) -> None:
+    """A program may mend what was wrong, and start again."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        listen = f"127.0.0.1:{found.getsockname()[1]}"
+    wrong = load(flags={"front": {"api": "127.0.0.1:0"}, "mesh": {"listen": listen, "peers": ("nowhere",)}})
+    with pytest.raises(ConfigError) as failed:
+        async with Node(wrong, home=tmp_path / "home"):
+            pass
+    right = load(flags={"front": {"api": "127.0.0.1:0"}, "mesh": {"listen": listen}, "engine": {"engines": ("none",)}})
+    # The failed one is still referred to, by its traceback: nothing is left to the garbage collector.
+    assert failed.value.faults
+    async with Node(right, home=tmp_path / "home") as node:
+        assert node.mesh_address == listen
 
 
 async def test_the_callers_own_error_leaves_as_itself_and_without_waiting(tmp_path: Path, engine: FakeEngine) -> None:

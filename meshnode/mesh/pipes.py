@@ -37,13 +37,24 @@ class Pipes:
         """Where others are listened for, as `host:port`; None without listeners of its own."""
         return join(self.listening.host, self.listening.port) if self.listening is not None else None
 
+    def close(self) -> None:
+        """Listen no more. Whoever serves the listeners closes them, too: this is for what fails before. Twice does no
+        harm."""
+        for listener in self.listeners:
+            if isinstance(listener, trio.SocketListener):
+                listener.socket.close()
+
 
 async def open_pipes(section: MeshSection) -> Pipes:
-    """Real sockets as the configuration says. Raises StartError when the port is taken."""
+    """Real sockets as the configuration says. Raises ConfigError, StartError when the port is taken."""
     if section.listen == "none":
         return Pipes((), (), discovers=True)
     listeners = await open_listeners(section.listen)
     bound = [listener.socket.getsockname()[:2] for listener in listeners]
     host, port = bound_host([host for host, _ in bound]), bound[0][1]
-    addresses = section.advertise or await trio.to_thread.run_sync(reachable, host, port)
+    try:
+        addresses = section.advertise or await trio.to_thread.run_sync(reachable, host, port)
+    except BaseException:
+        Pipes(listeners, ()).close()
+        raise
     return Pipes(listeners, addresses, listening=Listening(host, port, addresses), discovers=True)
