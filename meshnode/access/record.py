@@ -12,6 +12,7 @@ from msgspec import Meta
 
 from meshnode.access.caller import Caller, Scope
 from meshnode.model.job import Label, Priority
+from meshnode.model.owner import MAX_OWNER, RULE, is_owner
 
 MOST_MODELS: Final = 32
 
@@ -26,7 +27,7 @@ _Patience = Annotated[float, Meta(gt=0, le=86_400)]
 class Terms(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What a key lets its holder do (Caller says what each means)."""
 
-    owner: Annotated[str, Meta(min_length=1, max_length=64)]
+    owner: Annotated[str, Meta(min_length=1, max_length=MAX_OWNER)]
     scopes: Annotated[tuple[Scope, ...], Meta(min_length=1, max_length=len(Scope))] = (Scope.INFER,)
     models: Annotated[tuple[Model, ...], Meta(max_length=MOST_MODELS)] = ()
     label: Label = Label.PUBLIC
@@ -36,9 +37,8 @@ class Terms(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     silence_s: _Patience | None = None
 
     def __post_init__(self) -> None:
-        # It travels in a header.
-        if not self.owner.isprintable() or self.owner != self.owner.strip():
-            raise ValueError("an owner is one line of text without space at its ends")
+        if not is_owner(self.owner):
+            raise ValueError(RULE)
 
 
 class Wish(Terms, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -17,8 +17,8 @@ Watts = Annotated[int, Meta(ge=0, le=1_000_000)]
 class NodeSection:
     # What people read in lists. Empty: the host's name, which they already know the machine by.
     name: str = ""
-    # Whose machine it is, for owner affinity and pages. Empty: nobody's in particular.
-    owner: str = ""
+    # Whose machine it is, for owner affinity and pages. Empty: nobody's in particular. As long as certificates take it.
+    owner: Annotated[str, Meta(max_length=64)] = ""
     # What this machine asks for a million tokens, in millionths of the mesh's unit of money, whatever that is; others
     # choose it less often for it. 0: nothing, as among one's own machines.
     price_micro_per_mtok: Whole = 0

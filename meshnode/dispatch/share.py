@@ -16,6 +16,7 @@ import trio
 from meshnode.config.sharing import SharingSection
 from meshnode.model.ids import NodeId
 from meshnode.model.job import Job
+from meshnode.model.owner import is_owner
 from meshnode.model.takes import Takes
 from meshnode.slots.admission_events import Terms
 from meshnode.slots.owners import account_of, machine_account
@@ -142,7 +143,7 @@ class Share:
 
 
 def _spoken(owner: str) -> str:
-    return owner if owner.isprintable() and owner == owner.strip() else ""
+    return owner if is_owner(owner) else ""
 
 
 _WORDS = {Takes.EVERYBODYS: "all", Takes.OWN: "own", Takes.NOBODYS: "none"}
