@@ -202,6 +202,10 @@ class InviteBook:
         self._records[hint] = burnt
         return burnt
 
+    def withdraw(self, hint: bytes) -> None:
+        """As if it had never been made."""
+        self._records.pop(hint, None)
+
     def records(self) -> tuple[StoredInvite, ...]:
         """Everything to store."""
         return tuple(self._records.values())

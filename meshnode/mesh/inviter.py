@@ -10,20 +10,18 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from meshnode.errors import CertificateRefused, DecodeError, IdentityError, InviteRefused
+from meshnode.errors import CertificateRefused, DecodeError, IdentityError, InviteRefused, SecretFileError
 from meshnode.identity import InviteBook, JoinGrant, JoinRequest, Role, TrustMode, make_grant
 from meshnode.identity.invites import MAX_LIFETIME_S
 from meshnode.keep.home import Home
 from meshnode.mesh.exchange import answer, read, refuse
 from meshnode.mesh.papers import Papers
 from meshnode.model.ids import NodeId
+from meshnode.model.owner import RULE, is_owner
 from meshnode.net import Link, LinkStream
 from meshnode.observe import log
 
 logger = log.get("mesh")
-
-MAX_OWNER = 64
-"""Characters, as certificates bound it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,17 +56,17 @@ class Inviter:
 
     def invite(self, wish: Wish) -> Invitation:
         """A new one-line invite. Raises CertificateRefused when this node may not give what is wished, InviteRefused
-        when nobody could dial it or a role does not exist."""
+        when nobody could dial it or a role does not exist, SecretFileError."""
         roles = self._granted(wish)
-        if len(wish.owner) > MAX_OWNER or not wish.owner.isprintable():
-            raise InviteRefused(f"an owner's name has {MAX_OWNER} printable characters at most")
+        if not is_owner(wish.owner):
+            raise InviteRefused(RULE)
         addresses = self._reachable()
         if not addresses:
             raise InviteRefused(
                 "this node accepts no links (--mesh none), so nobody can reach it to join: invite from another node"
             )
         lifetime_s = max(1, min(wish.lifetime_s, MAX_LIFETIME_S))
-        token, _ = self.book.issue(
+        token, made = self.book.issue(
             int(time.time()),
             secrets.token_bytes(16),
             mesh=self._papers.mesh.id,
@@ -79,7 +77,12 @@ class Inviter:
             owner=wish.owner,
             root=wish.root,
         )
-        self._home.save_invites(self.book)
+        try:
+            self._home.save_invites(self.book)
+        except SecretFileError:
+            # Nobody will ever show it, and it would take up a place for two days.
+            self.book.withdraw(made.hint)
+            raise
         return Invitation(token, lifetime_s, tuple(role.value for role in roles), wish.owner, wish.root)
 
     async def welcome(self, link: Link, stream: LinkStream) -> None:
@@ -118,10 +121,12 @@ class Inviter:
         # Burnt and kept before anything is granted: a crash in between costs an invite, never a second member.
         used = self.book.burn(hint, now, by=request.name)
         self._home.save_invites(self.book)
-        if papers.mode is TrustMode.PINNED:
-            papers.pin(joiner, request.name)
-        return make_grant(
+        grant = make_grant(
             issuer, papers.mesh, request, joiner, now=now, serial=secrets.randbits(63), invite=used,
             addresses=self._reachable(), root_seed=papers.membership.root_seed if used.root else None,
             notices=papers.notices.all(),
         )  # fmt: skip
+        if papers.mode is TrustMode.PINNED:
+            # Last: whoever gets no grant is not pinned either.
+            papers.pin(joiner, request.name)
+        return grant
