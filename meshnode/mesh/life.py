@@ -15,7 +15,7 @@ import msgspec
 import trio
 
 from meshnode.config import Config
-from meshnode.errors import AlreadyLinked, CertificateRefused, HandshakeFailed
+from meshnode.errors import AlreadyLinked, CertificateRefused, HandshakeFailed, LinkRefused
 from meshnode.identity import NodeKey, TrustMode
 from meshnode.keep.home import Home, Membership
 from meshnode.mesh import dial_back
@@ -155,7 +155,8 @@ class Life:
             try:
                 return await dial(where, attempt, check, section, expect=expected, connect=connect)
             except HandshakeFailed as error:
-                if isinstance(error, AlreadyLinked) or not attempt.unanswered:
+                # Whoever has spoken knows the secret, whatever is silent at other addresses of the same dial.
+                if isinstance(error, AlreadyLinked | LinkRefused) or not attempt.unanswered:
                     raise
                 silence = error
         raise HandshakeFailed(f"{silence}; {_SILENT}") from silence

@@ -25,9 +25,9 @@ async def stub(where: World, says: bytes, *, closes: bool = True) -> None:
             await stream.aclose()
 
 
-async def fault_of(node: WorldNode, address: str) -> HandshakeFailed:
+async def fault_of(node: WorldNode, *addresses: str) -> HandshakeFailed:
     with pytest.raises(HandshakeFailed) as caught:
-        await node.member.mesh._standing.connect((address,), None)
+        await node.member.mesh._standing.connect(addresses, None)
     return caught.value
 
 
@@ -75,3 +75,18 @@ async def test_who_refuses_in_words_is_quoted_and_nothing_is_guessed(tmp_path: P
         said = await fault_of(node, "strict:6375")
         assert isinstance(said, LinkRefused) and "pinned" in str(said)
         assert LIKELY not in str(said) and "secret" not in str(said)
+
+
+@pytest.mark.parametrize("order", [("strict:6375", "stub:6375"), ("stub:6375", "strict:6375")])
+async def test_a_refusal_in_words_is_not_lost_behind_silence_at_another_address(
+    tmp_path: Path, autojump_clock: MockClock, order: tuple[str, str]
+) -> None:
+    async with world(tmp_path) as where, trio.open_nursery() as nursery:
+        await where.add("strict", settings={"mesh": {"trust": "pinned"}})
+        node = await where.add("node", papers=Papers())
+        nursery.start_soon(lambda: stub(where, b"", closes=False))
+        await trio.testing.wait_all_tasks_blocked()
+        said = await fault_of(node, *order)
+        assert isinstance(said, LinkRefused) and "pinned" in str(said)
+        assert LIKELY not in str(said) and "secret" not in str(said)
+        nursery.cancel_scope.cancel()
