@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from meshnode.errors import DecodeError
+from meshnode.model.digits import read_digits
 from meshnode.model.ids import NodeId
 from meshnode.model.job import Facts, Job, Label, Priority
 from meshnode.trust.claim import MAX_CHARACTERS, MOST_MS
@@ -42,6 +43,8 @@ PASSED_ON = ("content-type", "retry-after", PATH)
 REQUEST_ID_CHARACTERS = 96
 """Of a request's id in its job's id between nodes, which has 128 at most, so that logs of all hops can be joined."""
 
+_FREE = {None: False, "free": True}
+_AT_ONCE = {None: False, "no": True}
 _PRIORITIES = {priority.name.lower(): priority for priority in Priority}
 
 
@@ -164,7 +167,7 @@ def _ms(seconds: float) -> str:
 
 
 def _seconds(ms: str | None) -> float | None:
-    return int(ms) / 1000 if ms is not None else None
+    return read_digits(ms) / 1000 if ms is not None else None
 
 
 def passed_on(headers: Mapping[str, str]) -> dict[str, str]:
@@ -195,21 +198,21 @@ def read(headers: Iterable[tuple[str, str]]) -> Envelope:
             route=found[":path"],
             origin=NodeId.parse(found["meshnode-origin"]),
             target=NodeId.parse(found["meshnode-target"]),
-            attempt=int(found[ATTEMPT]),
-            remaining_s=int(found["meshnode-remaining-ms"]) / 1000,
-            hops_left=int(found["meshnode-hops"]),
+            attempt=read_digits(found[ATTEMPT]),
+            remaining_s=read_digits(found["meshnode-remaining-ms"]) / 1000,
+            hops_left=read_digits(found["meshnode-hops"]),
             path=path,
             label=Label(found["meshnode-label"]),
             priority=_PRIORITIES[found["meshnode-priority"]],
             owner=found.get("meshnode-owner", ""),
             traceparent=found.get("traceparent", ""),
-            free=found.get("meshnode-choice") == "free",
+            free=_FREE[found.get("meshnode-choice")],
             first_token_s=_seconds(found.get("meshnode-first-token-ms")),
             silence_s=_seconds(found.get("meshnode-silence-ms")),
-            at_once=found.get("meshnode-queue") == "no",
+            at_once=_AT_ONCE[found.get("meshnode-queue")],
             claim=found.get(CLAIM, ""),
         )
-    except (KeyError, ValueError, OverflowError) as error:
+    except (KeyError, ValueError) as error:
         raise DecodeError(f"a job's headers do not make sense: {error}") from error
     bounded = (
         0 < len(envelope.id) <= 128

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from meshnode.errors import DecodeError, HandshakeFailed
 from meshnode.mesh import exchange
+from meshnode.model.digits import read_digits
 from meshnode.model.ids import NodeId
 from meshnode.net import Link, LinkStream
 from meshnode.routing.tree import MOST_HOPS
@@ -60,7 +61,7 @@ def read(headers: Mapping[str, str]) -> Opening:
             id=headers["meshnode-tunnel"],
             origin=NodeId.parse(headers["meshnode-origin"]),
             target=NodeId.parse(headers["meshnode-target"]),
-            hops_left=int(headers["meshnode-hops"]),
+            hops_left=read_digits(headers["meshnode-hops"]),
             path=_nodes(headers),
         )
     except (KeyError, ValueError) as error:

@@ -79,3 +79,26 @@ def test_a_path_that_does_not_begin_with_the_origin_is_refused() -> None:
     envelope = Envelope("j", "/v1/x", me, other, 1, 1.0, 3, (), Label.PUBLIC, Priority.LOW, "", "")
     with pytest.raises(DecodeError):
         wire.read(wire.write(envelope, other))
+
+
+@pytest.mark.parametrize("text", [" 1", "1_0", "+1", "01", "-0", "1.0", "", "\u0661", "1" * 10])
+@pytest.mark.parametrize(
+    "name", ["meshnode-attempt", "meshnode-hops", "meshnode-remaining-ms", "meshnode-first-token-ms"]
+)
+def test_numbers_are_read_in_the_one_way_they_are_written(name: str, text: str) -> None:
+    me = NodeId(b"a" * 32)
+    envelope = Envelope(
+        "j", "/v1/x", me, me, 1, 1.0, 3, (), Label.PUBLIC, Priority.LOW, "", "", first_token_s=1.0, silence_s=1.0
+    )
+    headers = dict(wire.write(envelope, me))
+    wire.read(headers.items())
+    with pytest.raises(DecodeError):
+        wire.read({**headers, name: text}.items())
+
+
+@pytest.mark.parametrize("more", [("meshnode-choice", "no"), ("meshnode-queue", "")])
+def test_a_switch_with_another_word_is_refused(more: tuple[str, str]) -> None:
+    me = NodeId(b"a" * 32)
+    envelope = Envelope("j", "/v1/x", me, me, 1, 1.0, 3, (), Label.SENSITIVE, Priority.LOW, "bob", "")
+    with pytest.raises(DecodeError):
+        wire.read([*wire.write(envelope, me), more])

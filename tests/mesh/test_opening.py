@@ -44,6 +44,13 @@ def test_each_hop_has_one_hop_less_and_is_in_the_path(said: Opening) -> None:
     assert (further.id, further.origin, further.target) == (said.id, said.origin, said.target)
 
 
+@pytest.mark.parametrize("text", [" 1", "1_0", "+1", "01", "-0", "\u0661"])
+def test_hops_are_read_in_the_one_way_they_are_written(text: str) -> None:
+    headers = dict(at_origin().onward(A).headers())
+    with pytest.raises(DecodeError):
+        opening.read({**headers, "meshnode-hops": text})
+
+
 def test_it_ends_after_the_most_hops_whatever_relays_do() -> None:
     said, links = at_origin(), 0
     while True:
