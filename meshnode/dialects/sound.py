@@ -6,6 +6,7 @@ of the bytes. Not for what sound words mean (engines' clients) nor for errors (s
 
 from __future__ import annotations
 
+import codecs
 import json
 from collections import deque
 from collections.abc import Iterable, Mapping
@@ -18,7 +19,7 @@ from meshnode.errors import DecodeError
 
 JUDGED_BYTES: Final = 4 << 20
 """Of a body that is held until it is known to be JSON, and of one event: an image in Base64 takes 2 MiB. What is larger
-(thousands of embeddings) passes as it comes; an event may not be."""
+(thousands of embeddings) passes as it comes, and is UTF-8 that ends as it began; an event may not be."""
 
 PRELUDE_BYTES: Final = 64 * 1024
 """Held of a stream that has said nothing: roles and comments of minutes."""
@@ -27,6 +28,8 @@ PRELUDE_BYTES: Final = 64 * 1024
 class _Object(msgspec.Struct):
     """Any object: its members are skipped, and their syntax is checked by that."""
 
+
+_CLOSES: Final = {b"{": b"}", b"[": b"]", b'"': b'"'}
 
 _AN_OBJECT: Final = msgspec.json.Decoder(_Object)
 _ANY: Final = msgspec.json.Decoder(msgspec.Raw)
@@ -78,18 +81,20 @@ class SoundBody:
     def __init__(self) -> None:
         self._held: list[bytes] | None = []
         self._size = 0
+        self._large = _Large()
 
     def feed(self, chunk: bytes) -> bytes:
-        """Nothing, until there is more than is judged."""
+        """Nothing, until there is more than is judged whole. Raises DecodeError."""
         if self._held is None:
-            return chunk
+            return self._large.passed(chunk)
         self._held.append(chunk)
         self._size += len(chunk)
-        return self._all() if self._size > JUDGED_BYTES else b""
+        return self._large.passed(self._all()) if self._size > JUDGED_BYTES else b""
 
     def rest(self) -> bytes:
-        """The body. Raises DecodeError."""
+        """The body, or what is missing of one that has passed. Raises DecodeError."""
         if self._held is None:
+            self._large.ended()
             return b""
         body = self._all()
         _check(body, _ANY)
@@ -98,6 +103,31 @@ class SoundBody:
     def _all(self) -> bytes:
         held, self._held = self._held or [], None
         return held[0] if len(held) == 1 else b"".join(held)
+
+
+class _Large:
+    """A body that is too large to be held: what can be known of it as it passes."""
+
+    def __init__(self) -> None:
+        self._decoder = codecs.getincrementaldecoder("utf-8")()
+        self._first = self._last = b""
+
+    def passed(self, data: bytes) -> bytes:
+        """The same. Raises DecodeError for what is no UTF-8, or begins as no large JSON does."""
+        try:
+            self._decoder.decode(data)
+        except UnicodeDecodeError as error:
+            raise DecodeError("what is no UTF-8") from error
+        self._first = self._first or data.lstrip()[:1]
+        if self._first not in _CLOSES:
+            raise DecodeError("what is no JSON")
+        self._last = data.rstrip()[-1:] or self._last
+        return data
+
+    def ended(self) -> None:
+        """All has passed. Raises DecodeError where that cannot have been the end."""
+        if self._decoder.getstate()[0] or self._last != _CLOSES[self._first]:
+            raise DecodeError("what is no JSON: it ends too early")
 
 
 class SoundStream:

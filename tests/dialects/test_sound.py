@@ -183,9 +183,27 @@ class TestBody:
         assert judge.rest() == body
 
     def test_what_is_too_large_passes_as_it_comes(self) -> None:
-        judge, piece = judge_of(200, HEADERS), b"1" * 65_536
+        judge, piece = judge_of(200, HEADERS), b"[" + b"1," * 32_767 + b"1"
         passed = [judge.feed(piece) for _ in range(JUDGED_BYTES // 65_536 + 2)]
         assert [len(one) for one in passed if one] == [JUDGED_BYTES + 65_536, 65_536]
+        assert judge.feed(b"] \n") == b"] \n" and judge.feed(b"\n") == b"\n" and judge.rest() == b""
+
+    @pytest.mark.parametrize("end", [b"", b'"a":', b'"\xe2\x82', b"}x"])
+    def test_what_is_too_large_is_not_taken_for_whole_where_it_was_cut(self, end: bytes) -> None:
+        judge = judge_of(200, HEADERS)
+        assert judge.feed(b' {"a":"' + b"x" * JUDGED_BYTES + end)
+        with pytest.raises(DecodeError):
+            judge.rest()
+
+    @pytest.mark.parametrize("body", [b"<html>", b'{"a":"\xff'])
+    def test_of_what_is_too_large_and_spoilt_nothing_passes(self, body: bytes) -> None:
+        with pytest.raises(DecodeError):
+            judge_of(200, HEADERS).feed(body + b"x" * JUDGED_BYTES)
+
+    def test_letters_that_are_cut_between_pieces_are_no_fault(self) -> None:
+        judge = judge_of(200, HEADERS)
+        for piece in (b'"' + b"x" * JUDGED_BYTES + b"\xe2", b"\x82", b'\xac"'):
+            assert judge.feed(piece) == piece
         assert judge.rest() == b""
 
     def test_errors_are_not_judged(self) -> None:
