@@ -198,6 +198,15 @@ class Tunnels:
         self._forget(life)
         life.scope.cancel()
 
+    def _choose(self, life: Sealed) -> None:
+        """Let new streams to its peer take this one. Of two that were opened at once both ends keep the same, the lower
+        id's: else each would end the one that the other has chosen."""
+        peer = life.link.peer
+        known = self.find(peer)
+        lower_opens = self._ground.me < peer
+        if known is None or (life.opened == lower_opens and known.opened != lower_opens):
+            self._by_peer[peer] = life
+
     def _forget(self, life: Sealed) -> None:
         self._lives.discard(life)
         if self._by_peer.get(life.link.peer) is life:
@@ -314,8 +323,7 @@ class Tunnels:
             with life.scope:
                 async with trio.open_nursery() as nursery:
                     await nursery.start(link.run)
-                    if self.find(found.peer) is None:
-                        self._by_peer[found.peer] = life
+                    self._choose(life)
                     logger.debug("a tunnel is open", peer=found.peer.short, way=[node.short for node in way])
                     if attempt is not None:
                         attempt.life = life

@@ -339,3 +339,18 @@ async def test_a_direct_link_takes_the_place_of_a_tunnel_that_nobody_uses(autoju
         stream.reset()
         await trio.sleep(2 * SWEEP_S)
         assert [each.counts() for each in (a, b, c)] == [(0, 0)] * 3
+
+
+async def test_of_two_that_were_opened_at_once_both_ends_keep_the_same(autojump_clock: MockClock) -> None:
+    """The one that the lower id opened, as of links: else each would end the one that the other has chosen."""
+    async with tunnelling() as where:
+        nodes = a, _, c = await where.row("abc")
+        first, other = sorted((a, c), key=lambda node: node.id)
+        async with trio.open_nursery() as nursery:
+            for node, target in ((a, c), (c, a)):
+                nursery.start_soon(node.tunnels.link, target.id)
+        assert [node.counts() for node in nodes] == [(2, 0), (0, 2), (2, 0)]
+        await trio.sleep(60.0)
+        assert [node.counts() for node in nodes] == [(1, 0), (0, 1), (1, 0)]
+        ends = [node.tunnels.find(target.id) for node, target in ((first, other), (other, first))]
+        assert [end.opened for end in ends if end is not None] == [True, False]

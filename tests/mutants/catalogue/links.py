@@ -26,4 +26,25 @@ MUTANTS = (
         instead="if False:",
         tests=("tests/mux/test_mux.py", "tests/mux/test_floods.py"),
     ),
+    Mutant(
+        rule="one neighbour that ends no handshake of a tunnel keeps nobody else out",
+        file="mesh/threshold.py",
+        text="many = many or self._half_open[neighbour] >= max(1, most // SHARE)",
+        instead="pass",
+        tests=("tests/mesh/test_threshold.py",),
+    ),
+    Mutant(
+        rule="tunnels of one origin are counted again when the handshake has shown whose it is",
+        file="mesh/tunnels.py",
+        text="if (reason := self._threshold.crowded(peer)) is not None:",
+        instead="if (reason := None) is not None:",
+        tests=("tests/mesh/test_tunnels.py",),
+    ),
+    Mutant(
+        rule="of two tunnels that were opened at once both ends keep the same",
+        file="mesh/tunnels.py",
+        text="known is None or (life.opened == lower_opens and known.opened != lower_opens)",
+        instead="known is None",
+        tests=("tests/mesh/test_tunnels.py",),
+    ),
 )
