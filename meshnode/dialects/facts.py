@@ -226,7 +226,7 @@ def _prompt_tokens(prompt: _Prompt) -> float:
 def _session(asked: _Common, headers: Mapping[str, str]) -> str | None:
     """The first name that a real client gives its conversation, in the order of requests.md §1.3."""
     found = headers.get("x-claude-code-session-id") or _user_session(asked.metadata)
-    if not found:
+    if not found and not headers.keys().isdisjoint(_SESSION_HEADERS):
         found = next((headers[name] for name in _SESSION_HEADERS if headers.get(name)), "")
     found = found or asked.prompt_cache_key or _conversation(asked.conversation)
     return found[:SESSION_CHARACTERS] or None

@@ -32,8 +32,11 @@ LARGE_BYTES = 1 << 20
 """A request of more is hashed in a thread: a millisecond is what other streams may wait."""
 
 _TAIL_BYTES = 1024
-_TOKENS = re.compile(rb'(?<!\\)"(?:completion_tokens|output_tokens|eval_count)"\s*:\s*(\d{1,9})')
-"""How engines' last words tell what they counted; within a text the quotes would be escaped."""
+_NAMES = (b"completion_tokens", b"output_tokens", b"eval_count")
+_QUOTED = b"|".join(rb'(?<="%b")(?<!\\"%b")' % (name, name) for name in _NAMES)
+_TOKENS = re.compile(rb'_(?:tokens|count)"(?:%b)\s*:\s*(\d{1,9})' % _QUOTED)
+"""How engines' last words tell what they counted; within a text the quotes would be escaped. Found by its middle, which
+hardly any other word has: a search for quotes would take 60 µs of a thread that others wait for."""
 
 
 class Book(Protocol):

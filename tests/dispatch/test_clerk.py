@@ -80,6 +80,25 @@ async def test_tokens_are_the_engines_own_count_where_it_gives_one(tmp_path: Pat
         assert SignedReceipt.of_trailer(book.came_ones[0][0]).receipt.tokens == 33
 
 
+@pytest.mark.parametrize(
+    ("said", "tokens"),
+    [
+        (b'{"usage": {"input_tokens": 9, "output_tokens" : 7}}', 7),
+        (b'{"prompt_eval_count":9,"eval_count":8}', 8),
+        (b'{"prompt_eval_count":9}', 2),
+        (rb'{"choices":[{"delta":{"content":"say \"completion_tokens\": 5"}}]}', 2),
+    ],
+)
+async def test_a_count_is_what_an_engine_says_and_not_what_a_text_does(
+    tmp_path: Path, autojump_clock: MockClock, said: bytes, tokens: int
+) -> None:
+    async with world(tmp_path) as where:
+        node = await where.add("node", engine=ScriptedEngine(MODEL, [EVENT, b"data: %b\n\n" % said + LAST]))
+        book = keep(node)
+        await node.ask_whole(MODEL)
+        assert [one.tokens for one in book.own_ones] == [tokens]
+
+
 async def test_a_node_that_serves_itself_has_a_receipt_too(tmp_path: Path, autojump_clock: MockClock) -> None:
     async with world(tmp_path) as where:
         node = await where.add("node", engine=ScriptedEngine(MODEL))
