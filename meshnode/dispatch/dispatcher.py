@@ -194,14 +194,13 @@ class Dispatcher:
             near = attempt.score.terms.path_s <= AT_ONCE_PATH_S and len(job.body) <= AT_ONCE_BYTES
             return near and attempt.node != around.me and not kept
 
-        size = Size.of(job.facts)
-
         def known(attempt: Attempt) -> Known:
             record = around.router.known.measurements.of(attempt.model).get(attempt.node)
             return Known(record, around.view().offer(attempt.node, attempt.model))
 
         def patience(attempt: Attempt, now: float) -> DoubtAfter:
             others = (known(one) for one in (*plan.attempts, *plan.others) if one.node != attempt.node)
+            size = Size.of(job.facts)
             takes_s = answer_s(size, known(attempt), others)
             return doubt_after(size, attempt.score.terms, takes_s, job.deadline - now, section)
 

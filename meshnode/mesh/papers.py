@@ -96,7 +96,8 @@ class Papers:
     @property
     def certificate(self) -> MembershipCertificate | None:
         """What the chain says of this node."""
-        return _read(self.chain[0]) if self.chain else None
+        chain = self.membership.chain
+        return _read(chain[0]) if chain else None
 
     @property
     def roles(self) -> frozenset[Role]:
