@@ -6,6 +6,7 @@ ways (tree.py).
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -32,7 +33,7 @@ class Links:
     A node keeps its place while the view knows it; the place of one that is gone is another's from the next view on.
     """
 
-    def __init__(self, view: View, exclude: Collection[NodeId] = ()) -> None:
+    def __init__(self, view: View) -> None:
         self.nodes: list[NodeId] = []
         self.index: dict[NodeId, int] = {}
         self.onward: list[dict[int, float]] = []
@@ -41,12 +42,11 @@ class Links:
         self._free: list[int] = []
         self._left: list[NodeId] = []
         self._view = view
-        self._exclude = frozenset(exclude).difference((view.me,))
-        for node in sorted({view.me, *view.adverts, *view.links}.difference(self._exclude)):
+        for node in sorted({view.me, *view.adverts, *view.links}):
             self._join(node)
         self.me = self.index[view.me]
         for node, advert in view.adverts.items():
-            if node in self.index and node != view.me:
+            if node != view.me:
                 self._note(self.index[node], advert)
         for here, onward in enumerate(self.onward):
             for there in self._near(view.links if here == self.me else self._heard[here]):
@@ -74,6 +74,19 @@ class Links:
         own = {node for node, _ in before.links.items() ^ view.links.items()}
         return self._compare(doubtful.union((self.me, there) for there in self._near(own)))
 
+    def without(self, nodes: Collection[NodeId]) -> tuple[Links, list[Edge]]:
+        """The same past `nodes`, and the edges that are missing in it. It does not follow."""
+        other = copy.copy(self)
+        other.onward = list(self.onward)
+        lost: list[Edge] = []
+        for place in self._near(nodes):
+            lost.extend((place, there) for there in other.onward[place])
+            other.onward[place] = {}
+            for here, _ in other.toward(place):
+                lost.append((here, place))
+                other.onward[here] = {there: rtt_s for there, rtt_s in other.onward[here].items() if there != place}
+        return other, lost
+
     def toward(self, place: int) -> list[tuple[int, float]]:
         """Who can pass a job on to that node, and the round trip."""
         near = {*self._near(self._heard[place]), self.me}
@@ -85,7 +98,7 @@ class Links:
         self._free.extend(map(self.index.pop, self._left))
         view = self._view
         self._left = [node for node in perhaps.intersection(self.index) if not _knows(view, node)]
-        for node in sorted(here.difference(self.index, self._exclude)):
+        for node in sorted(here.difference(self.index)):
             self._join(node)
 
     def _join(self, node: NodeId) -> None:

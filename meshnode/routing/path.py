@@ -35,13 +35,14 @@ class Paths:
     def reach(
         self, view: View, target: NodeId, exclude: Collection[NodeId] = (), hops_left: int = MOST_HOPS
     ) -> Reach | None:
-        """The cheapest way to `target` past `exclude` in at most `hops_left` hops; None if there is none. A new tree is
-        grown only where the known way leads through `exclude`."""
+        """The cheapest way to `target` past `exclude` in at most `hops_left` hops; None if there is none. Another tree
+        is made only where the known way leads through `exclude`."""
         if view.me in exclude or target in exclude:
             return None
-        reach = self.tree(view).reach(target, hops_left)
+        tree = self.tree(view)
+        reach = tree.reach(target, hops_left)
         if reach is not None and not set(exclude).isdisjoint(reach.path):
-            reach = Tree(view, self._relay_penalty_s, exclude).reach(target, hops_left)
+            reach = tree.without(exclude).reach(target, hops_left)
         return reach
 
     def next_hop(

@@ -6,6 +6,7 @@ Counterparts: links.py (the graph), path.py (which tree holds for a view).
 
 from __future__ import annotations
 
+import copy
 from collections import deque
 from collections.abc import Collection, Iterable, Mapping
 from heapq import heapify, heappop, heappush
@@ -43,10 +44,11 @@ class Tree:
     """Cheapest ways from this node to every other, for each number of hops that is worth its price. `version` grows
     with each change."""
 
-    def __init__(self, view: View, relay_penalty_s: float, exclude: Collection[NodeId] = ()) -> None:
+    def __init__(self, view: View, relay_penalty_s: float) -> None:
         self.version = 0
-        self._links = Links(view, exclude)
+        self._links = Links(view)
         self._penalty_s = relay_penalty_s
+        # By place, the cheapest first. These lists are replaced and never changed, once all was searched.
         self._labels: list[list[_Label]] = [[] for _ in self._links.nodes]
         self._cheapest: dict[NodeId, Reach] = {}
         self._mended: deque[frozenset[NodeId]] = deque(maxlen=MENDED)
@@ -65,6 +67,16 @@ class Tree:
         elif many:
             self._mend(changes)
         return True
+
+    def without(self, nodes: Collection[NodeId]) -> Tree:
+        """The tree of the same view past `nodes`, at the price of what led over them. It does not follow."""
+        other = copy.copy(self)
+        other._links, lost = self._links.without(nodes)
+        other._labels = list(self._labels)
+        other._cheapest = {}
+        other._mended = deque(maxlen=MENDED)
+        other._mend(Changes(lost, []))
+        return other
 
     def changed_since(self, version: int) -> frozenset[NodeId] | None:
         """The nodes to which ways are others than in that version, also those that are gone; None where that may be all
@@ -184,18 +196,18 @@ class Tree:
 
     def _best_for(self, place: int) -> list[_Label]:
         """What all neighbours of a node offer it, without what another offer beats."""
-        offers = [
-            offer
-            for other, rtt_s in self._links.toward(place)
-            for one in self._labels[other]
-            if (offer := self._over(one, place, rtt_s)) is not None
-        ]
-        offers.sort()
-        best: list[_Label] = []
-        for offer in offers:
-            if not best or offer[1] < best[-1][1]:
-                best.append(offer)
-        return best
+        me, best = self._links.me, dict[int, _Label]()
+        for other, rtt_s in self._links.toward(place) if place != me else ():
+            penalty_s = self._penalty_s if other != me else 0.0
+            for label in self._labels[other]:
+                cost, hops = label[0] + penalty_s + rtt_s, label[1] + 1
+                if hops <= MOST_HOPS and (hops not in best or cost < best[hops][0]):
+                    best[hops] = (cost, hops, place, label)
+        kept: list[_Label] = []
+        for _, offer in sorted(best.items()):
+            if not kept or offer[0] < kept[-1][0]:
+                kept.append(offer)
+        return kept
 
     def _over(self, label: _Label, there: int, rtt_s: float) -> _Label | None:
         """What a label offers a neighbour."""

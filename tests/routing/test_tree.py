@@ -128,6 +128,28 @@ def test_following_ends_where_searching_anew_does(
         assert {node(n) for n in range(NODES) if tree.cheapest(node(n)) != old[n]} <= changed
 
 
+@settings(deadline=None, max_examples=100)
+@given(graphs, changes, st.sets(st.integers(1, NODES - 1), max_size=3))
+def test_past_some_nodes_it_is_as_if_they_were_not_there(
+    links: dict[tuple[int, int], int], story: list[tuple[str, Any, Any]], passed: set[int]
+) -> None:
+    told = Story(links)
+    view = told.view(None)
+    tree = Tree(view, PENALTY_S)
+    for change in story:
+        told.change(*change)
+    view = told.view(view)
+    assert tree.follow(view)
+    before, others = ways(tree), frozenset(map(node, passed))
+    left = dataclasses.replace(
+        view,
+        adverts={n: advert for n, advert in view.adverts.items() if n not in others},
+        links={n: rtt_s for n, rtt_s in view.links.items() if n not in others},
+    )
+    assert ways(tree.without(others)) == ways(Tree(left, PENALTY_S))
+    assert ways(tree) == before
+
+
 def test_news_of_other_things_change_nothing() -> None:
     view = mesh([(0, 1, 5), (1, 2, 5)])
     tree = Tree(view, PENALTY_S)
