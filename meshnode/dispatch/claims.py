@@ -44,6 +44,7 @@ class Claims:
         self._vouched = vouched
         self._wall = wall
         self._used = Used()
+        self._since = int(wall())
 
     async def made(self, envelope: Envelope, body: bytes) -> str:
         """A claim to go with a job of this node's; "" where no certificate stands behind its owner."""
@@ -64,11 +65,22 @@ class Claims:
             signed = SignedClaim.of_header(envelope.claim)
             expected = await self._of(envelope, body)
             signed.check(expected)
+            self._check_since(signed.claim.at, expected.at)
         except (EvidenceRefused, DecodeError) as error:
             logger.info("an owner claim does not count", job=envelope.id, origin=envelope.origin.short,
                         reason=str(error))  # fmt: skip
             return False
         return self._used.first(expected, trio.current_time())
+
+    def _check_since(self, made_at: int, now: int) -> None:
+        """That it was made after this process began, which cannot know what has counted before. Raises
+        EvidenceRefused."""
+        # A clock that was ahead then, and was put right, is no reason to believe nobody until it is that late again.
+        self._since = min(self._since, now)
+        if made_at < self._since:
+            raise EvidenceRefused(
+                f"the owner claim was made {self._since - made_at} s before this node started, and may have counted"
+            )
 
     async def _of(self, envelope: Envelope, body: bytes) -> Claim:
         """The claim that fits a job at its target, now."""

@@ -199,6 +199,32 @@ async def test_a_claim_that_is_shown_again_counts_no_second_time(
             await passed(relay, desk, envelope, body)
 
 
+async def test_a_claim_from_before_a_restart_counts_for_nothing_and_a_clock_that_is_put_back_for_no_longer(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    """What has counted is not kept on disk: else a relay could show each again that it saw in the last minutes."""
+    now = [1_000_000.0]
+    async with world(tmp_path) as where:
+        laptop, _, desk = await row(where, ScriptedEngine(MODEL))
+        envelope, body = await claimed(laptop, desk)
+
+        def started(node: WorldNode) -> Claims:
+            return Claims(node.id, node.home.node_key().sign, lambda: "ann", lambda _: "ann", lambda: now[0])
+
+        async def made() -> Envelope:
+            return dataclasses.replace(envelope, claim=await started(laptop).made(envelope, body))
+
+        before = await made()
+        assert await started(desk).hold(before, body)
+        now[0] += 5.0
+        again = started(desk)
+        assert not await again.hold(before, body)
+        assert await again.hold(await made(), body)
+        now[0] -= 3600.0
+        envelope = dataclasses.replace(envelope, attempt=2)
+        assert await again.hold(await made(), body)
+
+
 async def test_nobody_signs_or_verifies_but_for_open_relays_and_an_owners_name(
     tmp_path: Path, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -41,6 +41,13 @@ MUTANTS = (
         tests=("tests/dispatch/test_claims.py",),
     ),
     Mutant(
+        rule="a claim that may have counted before a restart does not count after it",
+        file="dispatch/claims.py",
+        text="if made_at < self._since:",
+        instead="if False:",
+        tests=("tests/dispatch/test_claims.py",),
+    ),
+    Mutant(
         rule="a relay's word makes nobody an owner",
         file="slots/owners.py",
         text="known = sender == job.origin or job.proven",
