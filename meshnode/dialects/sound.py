@@ -131,7 +131,7 @@ class _Large:
 
 
 class SoundStream:
-    """A stream of events. `events` counts `data:` lines, `[DONE]` included."""
+    """A stream of events. `events` counts `data:` lines from the first that says something, `[DONE]` included."""
 
     __slots__ = ("_begun", "_held", "_prelude", "_tail", "_tail_bytes", "events")
 
@@ -216,7 +216,13 @@ class SoundStream:
 
     def _begin(self, chunk: bytes, events: Iterable[bytes]) -> bytes:
         chunk, self._prelude = self._prelude + chunk, b""
-        self._begun = len(chunk) > PRELUDE_BYTES or not all(map(preliminary, events))
+        self._begun = len(chunk) > PRELUDE_BYTES
+        for event in events:
+            if not preliminary(event):
+                self._begun = True
+                break
+            # A role is no token: whoever counts these means what was said.
+            self.events -= event.startswith(b"data:")
         if self._begun:
             return chunk
         self._prelude = chunk

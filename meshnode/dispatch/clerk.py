@@ -32,11 +32,12 @@ LARGE_BYTES = 1 << 20
 """A request of more is hashed in a thread: a millisecond is what other streams may wait."""
 
 _TAIL_BYTES = 1024
-_NAMES = (b"completion_tokens", b"output_tokens", b"eval_count")
+_NAMES = (b"completion_tokens", b"output_tokens", b"eval_count", b"predicted_n")
 _QUOTED = b"|".join(rb'(?<="%b")(?<!\\"%b")' % (name, name) for name in _NAMES)
-_TOKENS = re.compile(rb'_(?:tokens|count)"(?:%b)\s*:\s*(\d{1,9})' % _QUOTED)
-"""How engines' last words tell what they counted; within a text the quotes would be escaped. Found by its middle, which
-hardly any other word has: a search for quotes would take 60 µs of a thread that others wait for."""
+_TOKENS = re.compile(rb'_(?:tokens|count|n)"(?:%b)\s*:\s*(\d{1,9})' % _QUOTED)
+"""How engines' last words tell what they counted (`predicted_n` is llama-server's, in each stream's last event); within
+a text the quotes would be escaped. Found by its middle, which hardly any other word has: a search for quotes would take
+60 µs of a thread that others wait for."""
 
 
 class Book(Protocol):

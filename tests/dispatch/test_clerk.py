@@ -99,6 +99,23 @@ async def test_a_count_is_what_an_engine_says_and_not_what_a_text_does(
         assert [one.tokens for one in book.own_ones] == [tokens]
 
 
+async def test_a_role_is_no_token_and_llama_servers_own_count_goes_first(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    role = b'data: {"choices":[{"index":0,"delta":{"role":"assistant","content":null}}]}\n\n'
+    async with world(tmp_path) as where:
+        engine = ScriptedEngine(MODEL, [role, EVENT, EVENT, LAST])
+        asker, server = await two(where, engine)
+        book, _ = keep(asker), keep(server)
+        await asker.ask_whole(MODEL)
+        engine.script = [role + EVENT, EVENT, LAST]
+        await asker.ask_whole(MODEL)
+        timings = b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}],"timings":{"predicted_n":7}}\n\n'
+        engine.script = [role, EVENT, timings, b"data: [DONE]\n\n"]
+        await asker.ask_whole(MODEL)
+        assert [SignedReceipt.of_trailer(came).receipt.tokens for came, _ in book.came_ones] == [2, 2, 7]
+
+
 async def test_a_node_that_serves_itself_has_a_receipt_too(tmp_path: Path, autojump_clock: MockClock) -> None:
     async with world(tmp_path) as where:
         node = await where.add("node", engine=ScriptedEngine(MODEL))
