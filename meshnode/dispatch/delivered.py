@@ -66,6 +66,12 @@ class Delivered:
         return self._inner.trailers
 
     @property
+    def said_all(self) -> bool:
+        """Whether its last words have passed: whoever leaves then has had all of it, however long the end itself is on
+        its way."""
+        return self._last.endswith(DONE)
+
+    @property
     def late(self) -> bool:
         """Whether nothing has come for longer than a stream may be silent, or the request's own time is over."""
         now = trio.current_time()
@@ -93,7 +99,7 @@ class Delivered:
 
     async def aclose(self) -> None:
         try:
-            if self._ended is not None and self._last.endswith(DONE):
+            if self._ended is not None and self.said_all:
                 await self._read_tail()
         finally:
             self._end(None, whole=False)

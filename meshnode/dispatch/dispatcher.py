@@ -246,7 +246,7 @@ class Dispatcher:
                 self._around.router.finished(tried.flight, answer.chunks, now)
             else:
                 self._around.router.cancelled(tried.flight, now)
-            outcome = error.code if error is not None else "ok" if whole else "cancelled"
+            outcome = error.code if error is not None else "ok" if whole or answer.said_all else "cancelled"
             entry.ended(now, outcome, answer.chunks)
             self._settle(tried.order.attempt.model, node, outcome)
 

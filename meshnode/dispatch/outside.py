@@ -152,7 +152,7 @@ class Outside:
                 self._settle(choice, None, None)
             else:
                 self._settle(choice, usage.prompt_tokens, usage.completion_tokens)
-            outcome = error.code if error is not None else "ok" if whole else "cancelled"
+            outcome = error.code if error is not None else "ok" if whole or answer.said_all else "cancelled"
             entry.ended(trio.current_time(), outcome, answer.chunks)
             settled(choice.model, choice.provider, outcome)
 

@@ -88,3 +88,17 @@ async def test_leaving_the_queue_at_the_moment_a_slot_is_given_loses_none(
             assert patience.cancelled_caught
             load = node.local.load(engine)
             assert (engine.running, load.free, load.queued) == (0, 1, 0)
+
+
+async def test_who_leaves_with_the_last_words_was_answered_however_late_the_end_comes(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    async with world(tmp_path) as where:
+        node = await where.add("server", engine=ScriptedEngine(MODEL, [EVENT, LAST, 1000.0]))
+        for last in (LAST, EVENT):
+            answer = await node.ask(MODEL)
+            while await answer.__anext__() != last:
+                pass
+            await answer.aclose()
+            dispatcher = node.dispatcher
+            assert (dispatcher.running, dispatcher.answered, dispatcher.failed) == (0, 1, 0)
