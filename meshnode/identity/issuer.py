@@ -40,8 +40,8 @@ class Issuer:
             raise CertificateRefused("only the root of a mesh makes members without being one")
         if self._own is not None and (Role.INVITE not in self._own.roles or len(chain) >= MAX_CHAIN):
             raise CertificateRefused(
-                "this node may not invite: it lacks the role, or was invited by an invited node itself; "
-                "invite from the node that started the mesh"
+                "this node may not invite, revoke or rotate: it lacks the role `invite`, or was invited by an invited "
+                "node itself; do it on the node that started the mesh"
             )
 
     @property
