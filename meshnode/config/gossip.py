@@ -24,6 +24,10 @@ class GossipSection:
     anti_entropy_s: Period = 5.0
     # Own changes within this time become one advert: a burst of links is one change.
     settle_s: Seconds = 0.1
+    # Links that change again are told so long after the last time, and each time twice as long, up to the second
+    # figure: a loss and the link dialled in its place are one change, and so are the many of a cable that is cut.
+    links_s: Seconds = 2.0
+    links_max_s: Seconds = 8.0
     # Adverts accepted per node: a bucket of `burst` refilled one per `refill_s`; a joining node changes a few times.
     advert_burst: Positive = 16
     advert_refill_s: Seconds = 1.0

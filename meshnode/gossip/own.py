@@ -8,11 +8,13 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from math import inf
 
 from msgspec.structs import replace
 
 from meshnode.config.gossip import GossipSection
 from meshnode.errors import DecodeError
+from meshnode.gossip.pace import Pace
 from meshnode.gossip.rates import Bucket
 from meshnode.model.advert import Advert, SignedAdvert, pack, unpack
 from meshnode.model.ids import NodeId
@@ -51,8 +53,15 @@ class Own:
     left: bool = False
     _said: Advert | None = None
     _asked: Advert | None = None
+    _told: Advert | None = None
+    """What the last advert said, without its counters."""
     due: float | None = None
     """When the next advert is to be made."""
+    _renewal: float = inf
+    """When it is, though nothing has changed."""
+    _pressed: bool = False
+    """It is to be made whatever it says."""
+    _pace: Pace = field(init=False)
     _first: int = field(init=False)
     """Sequences of this life in this incarnation are above it."""
     _rate: Bucket = field(init=False)
@@ -61,6 +70,7 @@ class Own:
 
     def __post_init__(self) -> None:
         self._begin(self.incarnation)
+        self._pace = Pace(self.section.links_s, self.section.links_max_s)
         # The same budget that others grant: what is said within it is refused nowhere.
         self._rate = Bucket(self.section.advert_burst, self.section.advert_refill_s)
 
@@ -75,8 +85,9 @@ class Own:
         return (self.incarnation, self.sequence)
 
     def describe(self, advert: Advert, now: float) -> tuple[int, int] | None:
-        """Say this from now on; the first at once, a change within `settle_s`. Returns how many models and
-        neighbours had to be left out, None for none. Raises DecodeError for what no node would accept.
+        """Say this from now on; the first at once, a change within `settle_s`, but for links that change again and
+        again. Returns how many models and neighbours had to be left out, None for none. Raises DecodeError for what no
+        node would accept.
         """
         if advert.id != self.me or (self.mesh is not None and advert.mesh != self.mesh):
             raise DecodeError("an advert of another node or mesh")
@@ -86,8 +97,8 @@ class Own:
         fitted = fit(said)
         self._asked = advert
         if fitted != self._said:
-            first, self._said = self._said is None, fitted
-            self._hurry(now if first else now + self.section.settle_s, now)
+            self._said = fitted
+            self._plan(now)
         lost = (len(said.models) - len(fitted.models), len(said.neighbours) - len(fitted.neighbours))
         return lost if any(lost) else None
 
@@ -96,7 +107,10 @@ class Own:
         if self._said is None or self.due is None or self.due > now:
             return None
         self._rate.take(now)
-        self.due = now + self.section.refresh_s * self.rng.uniform(0.9, 1.1)
+        self.due = self._renewal = now + self.section.refresh_s * self.rng.uniform(0.9, 1.1)
+        if self._told is not None and self._told.neighbours != self._said.neighbours:
+            self._pace.told(now)
+        self._told, self._pressed = self._said, False
         return self._make(self._said)
 
     def leave(self) -> tuple[Advert, SignedAdvert] | None:
@@ -125,7 +139,7 @@ class Own:
         else:
             self.incarnation, self.sequence = order
             self._first = self.sequence
-        self._hurry(now, now)
+        self._press(now)
         return True
 
     def contradict(self, order: tuple[int, int]) -> SignedAdvert:
@@ -140,7 +154,7 @@ class Own:
         newer advert shows that this node lives. Whether one is said."""
         if order < self.order or self.left or not self._refutes.take(now):
             return False
-        self._hurry(now, now)
+        self._press(now)
         return True
 
     def _begin(self, incarnation: int) -> None:
@@ -157,6 +171,24 @@ class Own:
     def _signed(self, advert: Advert) -> SignedAdvert:
         body = pack(advert)
         return SignedAdvert(body, self.sign(body))
+
+    def _plan(self, now: float) -> None:
+        """Something else is to be said than before."""
+        said, told = self._said, self._told
+        assert said is not None
+        if told is None:
+            self._hurry(now, now)
+        elif said == told:
+            # What was lost is back before anybody heard of it.
+            self.due = self.due if self._pressed else self._renewal
+        elif replace(said, neighbours=told.neighbours) == told:
+            self._hurry(self._pace.ready_at(now + self.section.settle_s), now)
+        else:
+            self._hurry(now + self.section.settle_s, now)
+
+    def _press(self, now: float) -> None:
+        self._pressed = True
+        self._hurry(now, now)
 
     def _hurry(self, at: float, now: float) -> None:
         at = max(at, self._rate.ready_at(now))

@@ -49,6 +49,81 @@ def test_changes_within_settle_time_become_one_advert() -> None:
     assert said.due is not None and said.due > 70.0
 
 
+def near(*peers: int) -> tuple[Neighbour, ...]:
+    return tuple(Neighbour(node_id(peer), 1) for peer in peers)
+
+
+def linked(*peers: int, **more: object) -> Advert:
+    return replace(describe(ME, "a"), neighbours=near(*peers), **{"models": (ModelOffer("m", slots=2),), **more})
+
+
+def told_links() -> Own:
+    """It has just told its links, for the first time for long, at 100."""
+    said = own(refresh_s=1000.0, links_s=2.0, links_max_s=8.0)
+    said.describe(linked(), 0.0)
+    assert said.advert(0.0) is not None
+    said.describe(linked(1, 2, 3), 99.9)
+    assert said.due == pytest.approx(100.0), "the first change waits for no more than those of its moment"
+    assert said.advert(100.0) is not None
+    return said
+
+
+def test_links_that_change_again_are_gathered() -> None:
+    said = told_links()
+    for n, links in enumerate([(1, 2), (1,), (1, 4), (1, 4, 5)]):
+        said.describe(linked(*links), 100.2 + n / 10)
+        assert said.advert(100.2 + n / 10) is None
+    assert said.due == pytest.approx(102.0)
+    made = said.advert(102.0)
+    assert made is not None
+    assert made[0].neighbours == near(1, 4, 5)
+    said.describe(linked(1, 4), 103.0)
+    assert said.due == pytest.approx(106.0)
+
+
+CHANGES = [
+    {"models": (ModelOffer("m", slots=1),)},
+    {"models": ()},
+    {"posture": "attested"},
+    {"draining": True},
+    {"paused": True},
+    {"addresses": ("10.0.0.1:6375",)},
+]
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=str)
+def test_anything_but_links_is_never_held_back_and_takes_them_along(change: dict[str, object]) -> None:
+    said = told_links()
+    said.describe(linked(1, 2), 100.5)
+    said.describe(linked(1, 2, **change), 100.6)
+    assert said.due == pytest.approx(100.7)
+    made = said.advert(100.7)
+    assert made is not None
+    assert made[0].neighbours == near(1, 2)
+    assert all(getattr(made[0], what) == value for what, value in change.items())
+
+
+def test_a_link_that_is_back_before_its_loss_was_told_is_no_news() -> None:
+    said = told_links()
+    renewal = said.due
+    said.describe(linked(1, 2), 100.5)
+    assert said.due == pytest.approx(102.0)
+    said.describe(linked(1, 2, 3), 101.0)
+    assert said.due == renewal
+
+
+def test_who_is_suspected_or_overtaken_answers_at_once_whatever_its_links_do() -> None:
+    said = told_links()
+    said.describe(linked(1, 2), 100.5)
+    assert said.refute(said.order, 100.6)
+    assert said.due == 100.6
+    said.describe(linked(1, 2, 3), 100.6)
+    assert said.due == 100.6
+    assert said.advert(100.6) is not None
+    assert said.overtake((90, 1), 100.7)
+    assert said.advert(100.7) is not None
+
+
 def test_saying_the_same_again_is_no_change() -> None:
     said = own()
     said.describe(describe(ME, "a"), 10.0)

@@ -55,6 +55,13 @@ MUTANTS = (
         tests=("tests/gossip/test_own.py", "tests/simulation/test_simulator.py"),
     ),
     Mutant(
+        rule="what an advert says of anything but links is never held back",
+        file="gossip/own.py",
+        text="elif replace(said, neighbours=told.neighbours) == told:",
+        instead="elif True:",
+        tests=("tests/gossip/test_own.py",),
+    ),
+    Mutant(
         rule="a key that is used twice is found out, whatever the two have counted",
         file="gossip/own.py",
         text="if not self._overtakes.take(now):",
