@@ -22,6 +22,7 @@ from meshnode.errors import (
     HandshakeFailed,
     InviteRefused,
     LinkError,
+    LinkRefused,
     PeerFailed,
 )
 from meshnode.identity import (
@@ -186,7 +187,9 @@ async def _reach(invite: Invite, knock: Knock, config: Config, connect: Connect)
                 expect=NodeId(invite.signer), connect=connect,
             )  # fmt: skip
         except HandshakeFailed as error:
-            pause_s = next(pauses_s, None) if attempt.unanswered else None
+            # Whoever refused in words is the signer, whatever is silent at other addresses of its.
+            silent = attempt.unanswered and not isinstance(error, LinkRefused)
+            pause_s = next(pauses_s, None) if silent else None
             if pause_s is None:
                 raise InviteRefused(
                     f"no way in ({error}). The invite may be of another mesh or forgotten there, or none of its "

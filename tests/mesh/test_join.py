@@ -111,6 +111,31 @@ async def test_who_is_sent_away_without_a_word_tries_twice_more(
         assert tries == silent + joins
 
 
+async def test_a_refusal_in_words_is_final_though_another_address_is_silent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(tmp_path, "studio") as studio:
+        invite = Invite.parse(studio.member.invite(Wish(600)).token, int(time.time()))
+        invite = msgspec.structs.replace(invite, addresses=("bridge:6375", *invite.addresses))
+        dialled = []
+
+        async def at_the_door(host: str, port: int) -> trio.abc.Stream:
+            dialled.append(host)
+            if host != "bridge":
+                return await socket_stream.connect(host, port)
+            near, far = trio.testing.memory_stream_pair()
+            await far.aclose()
+            return near
+
+        def no(*_: bytes) -> None:
+            raise CertificateRefused("its clock is wrong")
+
+        monkeypatch.setattr("meshnode.mesh.papers.Papers.check_joiner", no)
+        with pytest.raises(InviteRefused, match="its clock is wrong"):
+            await join_with(Home(tmp_path / "laptop"), invite.token(), config("laptop"), connect=at_the_door)
+        assert sorted(dialled) == ["127.0.0.1", "bridge"]
+
+
 async def test_a_closed_port_is_said_at_once(tmp_path: Path) -> None:
     async with running(tmp_path, "studio") as studio:
         token = studio.member.invite(Wish(600)).token
